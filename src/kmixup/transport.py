@@ -1,0 +1,260 @@
+"""Cost matrices, and the exact optimal assignments that minimise them.
+
+Everything here works on batches of small problems: ``[..., k, k]`` costs, one permutation each.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import permutations
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Metric = Literal["sqeuclidean", "euclidean", "cosine"] | Callable[[Tensor, Tensor], Tensor]
+Solver = Literal["auto", "enumerate", "lapcpp", "scipy"]
+
+METRICS = ("sqeuclidean", "euclidean", "cosine")
+SOLVERS = ("auto", "enumerate", "lapcpp", "scipy")
+
+# Up to this k all k! permutations are summed on the tensor's own device: at most 24 of them, and no copy to the host.
+ENUMERATE_UP_TO = 4
+
+# Up to this many coordinates the plain differences are as fast as a matrix product.
+_DIRECT_UP_TO = 16
+
+# |x|^2 + |y|^2 - 2xy rounds off about 4 eps (|x|^2 + |y|^2), measured up to d = 12288. Entries below this share of
+# |x|^2 + |y|^2 would keep fewer than six correct digits in float32.
+_CANCELLATION = 0.1
+
+
+def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
+    r"""Cost of moving each point of ``x`` to each point of ``y``.
+
+    .. math:: C_{ij} = \|x_i - y_j\|^2, \quad \|x_i - y_j\| \quad\text{or}\quad 1 - \cos(x_i, y_j)
+
+    Entries are accurate to a few units of rounding, also for data far from the origin: the expanded square is used
+    only where it loses no digits. Half precision is computed in float32.
+
+    Args:
+        x: Points, shape ``[..., k, d]``.
+        y: Points, shape ``[..., m, d]``, same dtype and device.
+        metric: ``"sqeuclidean"`` (the paper's text), ``"euclidean"`` (its Figure 5), ``"cosine"`` (a zero vector is at
+            cosine 0 from everything), or a function of ``x`` and ``y`` that returns costs ``[..., k, m]``.
+
+    Returns:
+        Costs, shape ``[..., k, m]``, float32 or float64.
+
+    Raises:
+        ValueError: If the shapes do not fit, the metric is unknown, or a metric function returns another shape.
+
+    Paper: Section 2, the optimal map between two k-samples.
+    """
+    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
+        if not callable(metric):
+            raise ValueError(
+                f"x and y must be [..., k, d] and [..., m, d] with equal leading shape and d, "
+                f"got {list(x.shape)} and {list(y.shape)}. Flatten each point to one row first."
+            )
+    if callable(metric):
+        return _checked_metric(metric, x, y)
+    x, y = _at_least_float32(x), _at_least_float32(y)
+    # Under autocast a matrix product would run in half precision and lose the digits that decide the matching.
+    with torch.autocast(x.device.type, enabled=False):
+        if metric == "sqeuclidean":
+            return _sqeuclidean(x, y)
+        if metric == "euclidean":
+            return _differences(x, y)
+        if metric == "cosine":
+            # 1 - cos = |x/|x| - y/|y||^2 / 2, which does not cancel for vectors of nearly the same direction.
+            return _cosine(x, y)
+    raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
+
+
+def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
+    r"""Permutations that minimise the transport cost of uniform k-batches.
+
+    .. math:: \sigma^* = \arg\min_{\sigma \in S_k} \sum_i C_{i, \sigma(i)}
+
+    Args:
+        cost: Cost matrices, shape ``[..., k, k]``, every entry finite.
+        solver: ``"enumerate"`` sums all k! permutations on the tensor's device (k <= 8), ``"lapcpp"`` and ``"scipy"``
+            copy the costs to the host once. ``"auto"``: enumerate for k <= 4, else lapcpp if installed, else scipy.
+
+    Returns:
+        ``sigma``, int64, shape ``[..., k]``. Ties break arbitrarily: compare costs, not assignments.
+
+    Raises:
+        ValueError: If an entry is infinite or NaN, the matrices are not square, or the solver is unknown.
+        ImportError: If the solver ``"lapcpp"`` is asked for and not installed.
+
+    Paper: Section 2, the optimal map between two k-samples.
+    """
+    if cost.ndim < 2 or cost.shape[-1] != cost.shape[-2] or cost.shape[-1] == 0:
+        raise ValueError(f"cost must be square matrices [..., k, k] with k >= 1, got shape {list(cost.shape)}.")
+    if not cost.dtype.is_floating_point:
+        raise ValueError(f"cost must be floating point, got {cost.dtype}. Convert it with cost.float().")
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}.")
+    if torch.compiler.is_compiling():
+        return torch.ops.kmixup.assign(cost, solver)
+    return _assign(cost, solver)
+
+
+def transport_cost(cost: Tensor, sigma: Tensor) -> Tensor:
+    r"""Mean cost of a matching; with squared Euclidean costs and the optimal matching, :math:`W_2^2`.
+
+    .. math:: \frac1k \sum_i C_{i, \sigma(i)}
+
+    Args:
+        cost: Cost matrices, shape ``[..., k, k]``.
+        sigma: Permutations, int64, shape ``[..., k]``.
+
+    Returns:
+        Mean costs, shape ``[...]``.
+
+    Paper: Section 2, the squared Wasserstein-2 distance.
+    """
+    return cost.gather(-1, sigma.unsqueeze(-1)).squeeze(-1).mean(-1)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    if x.dtype in (torch.float32, torch.float64):
+        return x.detach() if not torch.is_grad_enabled() else x
+    return x.float()
+
+
+def _checked_metric(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    cost = metric(x, y)
+    if not isinstance(cost, Tensor):
+        raise TypeError(f"metric must return a tensor of costs, got {type(cost).__name__}.")
+    # A metric function may see points of any shape: only the batch of problems and k are known to lead.
+    expected = (*x.shape[: cost.ndim - 1], y.shape[cost.ndim - 2])
+    if cost.ndim < 2 or tuple(cost.shape) != expected:
+        raise ValueError(
+            f"metric must return costs [..., k, m] for points {list(x.shape)} and {list(y.shape)}, "
+            f"got shape {list(cost.shape)}. Return one cost per pair, keep the leading dimensions."
+        )
+    return _at_least_float32(cost)
+
+
+def _differences(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances from coordinate differences: every entry accurate, no cancellation, no k * k * d buffer."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _sqeuclidean(x: Tensor, y: Tensor) -> Tensor:
+    # Checking for cancellation reads a number back, which would stall a GPU: there, take differences at once.
+    if x.shape[-1] <= _DIRECT_UP_TO or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _differences(x, y).square()
+    for centre in (False, True):
+        # Centre only where it is needed: it costs a copy of the data.
+        if centre:
+            mean = x.mean((-2, -1) if x.ndim == 2 else tuple(range(x.ndim - 1)), keepdim=True)
+            x, y = x - mean, y - mean
+        cost, safe = _expanded(x, y)
+        if safe:
+            return cost
+    return _differences(x, y).square()
+
+
+def _expanded(x: Tensor, y: Tensor) -> tuple[Tensor, bool]:
+    norms = torch.linalg.vecdot(x, x).unsqueeze(-1) + torch.linalg.vecdot(y, y).unsqueeze(-2)
+    if x.ndim == 2:
+        cost = torch.addmm(norms, x, y.mT, alpha=-2)
+    else:
+        flat = torch.baddbmm(norms.flatten(0, -3), x.flatten(0, -3), y.flatten(0, -3).mT, alpha=-2)
+        cost = flat.view(norms.shape)
+    return cost, not bool((cost < _CANCELLATION * norms).any())
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    def directions(points: Tensor) -> tuple[Tensor, Tensor]:
+        largest = points.abs().amax(-1, keepdim=True)
+        zero = largest == 0
+        points = points / torch.where(zero, 1.0, largest)  # norms of tiny or huge points must not under- or overflow
+        return torch.nn.functional.normalize(points, dim=-1), zero.squeeze(-1)
+
+    (x, x_zero), (y, y_zero) = directions(x), directions(y)
+    either_zero = x_zero.unsqueeze(-1) | y_zero.unsqueeze(-2)
+    return torch.where(either_zero, 1.0, _sqeuclidean(x, y) / 2)
+
+
+def _assign(cost: Tensor, solver: str) -> Tensor:
+    k = cost.shape[-1]
+    if solver == "auto":
+        solver = "enumerate" if k <= ENUMERATE_UP_TO else "lapcpp" if _has_lapcpp() else "scipy"
+    if solver == "enumerate":
+        if k > 8:
+            raise ValueError(f"solver 'enumerate' sums k! permutations and takes k <= 8, got k={k}. Use 'auto'.")
+        _refuse_nonfinite(cost)
+        return _enumerate(cost)
+    with torch.no_grad():
+        host = cost.detach().to("cpu", torch.promote_types(cost.dtype, torch.float32)).contiguous()
+        _refuse_nonfinite(host)
+        solve = _solve_lapcpp if solver == "lapcpp" else _solve_scipy
+        sigma = torch.from_numpy(solve(host.reshape(-1, k, k).numpy()))
+        return sigma.view(cost.shape[:-1]).to(cost.device)
+
+
+def _refuse_nonfinite(cost: Tensor) -> None:
+    if cost.device.type == "cuda":
+        # Raises on the device, when it gets there: reading the answer here would be a copy to the host.
+        torch._assert_async(torch.isfinite(cost).all(), "cost has infinite or NaN entries")
+    elif not torch.isfinite(cost).all():
+        bad = ~torch.isfinite(cost)
+        first = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"cost must be finite, got {int(bad.sum())} infinite or NaN entries, the first at {first}. "
+            "Remove NaN from the data, or rescale it if squares overflow."
+        )
+
+
+@lru_cache(maxsize=32)
+def _permutations(k: int, device: torch.device) -> Tensor:
+    return torch.tensor(list(permutations(range(k))), device=device)
+
+
+def _enumerate(cost: Tensor) -> Tensor:
+    perms = _permutations(cost.shape[-1], cost.device)
+    totals = cost.detach()[..., torch.arange(cost.shape[-1], device=cost.device), perms].sum(-1)
+    return perms[totals.argmin(-1)]
+
+
+@lru_cache(maxsize=1)
+def _has_lapcpp() -> bool:
+    return importlib.util.find_spec("lapcpp") is not None
+
+
+def _solve_lapcpp(cost: np.ndarray) -> np.ndarray:
+    if not _has_lapcpp():
+        raise ImportError("solver 'lapcpp' needs the package lapcpp: pip install kmixup[fast], or use solver='auto'.")
+    import lapcpp
+
+    # Two threads pay only from hundreds of problems on; below that they cost more than they save.
+    threads = torch.get_num_threads() if len(cost) >= 256 else 1
+    _, columns = lapcpp.lapjv_batch(cost, return_cost=False, n_threads=threads)
+    return np.stack(columns) if columns else np.empty(cost.shape[:2], np.int64)
+
+
+def _solve_scipy(cost: np.ndarray) -> np.ndarray:
+    from scipy.optimize import linear_sum_assignment
+
+    sigma = np.empty(cost.shape[:2], np.int64)
+    for b, matrix in enumerate(cost):
+        sigma[b] = linear_sum_assignment(matrix)[1]
+    return sigma
+
+
+@torch.library.custom_op("kmixup::assign", mutates_args=())
+def _assign_op(cost: Tensor, solver: str) -> Tensor:
+    return _assign(cost, solver)
+
+
+@_assign_op.register_fake
+def _(cost: Tensor, solver: str) -> Tensor:
+    return cost.new_empty(cost.shape[:-1], dtype=torch.int64)
