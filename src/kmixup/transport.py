@@ -54,14 +54,13 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
 
     Paper: Section 2, the optimal map between two k-samples.
     """
-    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
-        if not callable(metric):
-            raise ValueError(
-                f"x and y must be [..., k, d] and [..., m, d] with equal leading shape and d, "
-                f"got {list(x.shape)} and {list(y.shape)}. Flatten each point to one row first."
-            )
     if callable(metric):
         return _checked_metric(metric, x, y)
+    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
+        raise ValueError(
+            f"x and y must be [..., k, d] and [..., m, d] with equal leading shape and d, "
+            f"got {list(x.shape)} and {list(y.shape)}. Flatten each point to one row first."
+        )
     x, y = _at_least_float32(x), _at_least_float32(y)
     # Under autocast a matrix product would run in half precision and lose the digits that decide the matching.
     with torch.autocast(x.device.type, enabled=False):
