@@ -54,13 +54,13 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
 
     Paper: Section 2, the optimal map between two k-samples.
     """
-    if callable(metric):
-        return _checked_metric(metric, x, y)
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
         raise ValueError(
             f"x and y must be [..., k, d] and [..., m, d] with equal leading shape and d, "
             f"got {list(x.shape)} and {list(y.shape)}. Flatten each point to one row first."
         )
+    if callable(metric):
+        return _checked_metric(metric, x, y)
     x, y = _at_least_float32(x), _at_least_float32(y)
     # Under autocast a matrix product would run in half precision and lose the digits that decide the matching.
     with torch.autocast(x.device.type, enabled=False):
@@ -122,21 +122,18 @@ def transport_cost(cost: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    if x.dtype in (torch.float32, torch.float64):
-        return x.detach() if not torch.is_grad_enabled() else x
-    return x.float()
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _checked_metric(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     cost = metric(x, y)
-    if not isinstance(cost, Tensor):
-        raise TypeError(f"metric must return a tensor of costs, got {type(cost).__name__}.")
-    # A metric function may see points of any shape: only the batch of problems and k are known to lead.
-    expected = (*x.shape[: cost.ndim - 1], y.shape[cost.ndim - 2])
-    if cost.ndim < 2 or tuple(cost.shape) != expected:
+    expected = [*x.shape[:-1], y.shape[-2]]
+    if not isinstance(cost, Tensor) or list(cost.shape) != expected:
+        got = list(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
         raise ValueError(
-            f"metric must return costs [..., k, m] for points {list(x.shape)} and {list(y.shape)}, "
-            f"got shape {list(cost.shape)}. Return one cost per pair, keep the leading dimensions."
+            f"metric must return a tensor of costs {expected} for points {list(x.shape)} and {list(y.shape)}, "
+            f"got {got}. "
+            "Return one cost per pair and keep the leading dimensions."
         )
     return _at_least_float32(cost)
 
@@ -203,7 +200,7 @@ def _assign(cost: Tensor, solver: str) -> Tensor:
 def _refuse_nonfinite(cost: Tensor) -> None:
     if cost.device.type == "cuda":
         # Raises on the device, when it gets there: reading the answer here would be a copy to the host.
-        torch._assert_async(torch.isfinite(cost).all(), "cost has infinite or NaN entries")
+        torch._assert_async(torch.isfinite(cost).all(), "cost has infinite or NaN entries")  # pyright: ignore[reportPrivateImportUsage]
     elif not torch.isfinite(cost).all():
         bad = ~torch.isfinite(cost)
         first = bad.nonzero()[0].tolist()
@@ -254,6 +251,6 @@ def _assign_op(cost: Tensor, solver: str) -> Tensor:
     return _assign(cost, solver)
 
 
-@_assign_op.register_fake
+@torch.library.register_fake("kmixup::assign")
 def _(cost: Tensor, solver: str) -> Tensor:
     return cost.new_empty(cost.shape[:-1], dtype=torch.int64)

@@ -1,0 +1,478 @@
+"""k-mixup: draw a plan (who is mixed with whom, and how much), then apply it.
+
+The draw is random and lives in `KMixup.plan`; the deed is pure and lives in `MixPlan`.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.special import betaincinv
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from kmixup.plan import MixPlan
+from kmixup.streams import process_stream
+from kmixup.transport import ENUMERATE_UP_TO, METRICS, SOLVERS, Metric, Solver, assign, cost_matrix
+
+Pairing = Literal["roll", "shuffle"]
+LamPer = Literal["batch", "block", "sample"]
+
+_PAIRINGS = ("roll", "shuffle")
+_LAM_PER = ("batch", "block", "sample")
+_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+
+
+class KMixup(nn.Module):
+    r"""k-mixup: mixup between sets of k samples, matched by the exact optimal assignment.
+
+    .. math::
+        \tilde x_i = \lambda x_i + (1 - \lambda)\, x_{\sigma(i)}, \qquad
+        \sigma = \arg\min_{\sigma \in S_k} \sum_i \|x_i - x_{\sigma(i)}\|^2, \quad
+        \lambda \sim \mathrm{Beta}(\alpha, \alpha)
+
+    Example::
+
+        mixer = KMixup(k=16, alpha=1.0, num_classes=10)
+        for x, y in loader:
+            x, y = mixer(x, y)
+            loss = F.cross_entropy(model(x), y)
+
+    In eval mode nothing is mixed. Under `torch.distributed` (or torchrun) and in DataLoader workers each process draws
+    its own stream from the same seed; ``per_process=False`` makes them equal.
+
+    Args:
+        k: Points per k-batch, >= 1. ``k=1`` is mixup. A batch smaller than ``2 * k`` uses the largest k that fits,
+            with one warning.
+        alpha: Parameter of Beta(alpha, alpha), >= 0. 0 switches mixing off, ``inf`` makes lam 1/2.
+        metric: Cost of a pair: ``"sqeuclidean"`` (the paper's text), ``"euclidean"`` (its Figure 5), ``"cosine"``, or a
+            function of two point sets ``[n, k, d]`` (samples flattened) that returns costs ``[n, k, k]``.
+        features: Function from the inputs to what is matched, shape ``[B, ...]``; the inputs themselves are mixed.
+        pairing: ``"roll"`` matches each block of k of a random order with the block before it: no self-pairs, each
+            sample a partner exactly once. ``"shuffle"`` matches with a random permutation, as the released code does.
+        lam_per: One lam per ``"batch"``, per ``"block"`` of k, or per ``"sample"``.
+        num_classes: Number of classes, to turn integer labels into soft targets.
+        p: Probability of mixing, drawn as often as lam.
+        generator: Source of all randomness; default: torch's global generator. Keep it on the CPU.
+        labels_getter: For a dict sample: function from the sample to the key of its labels. Default: the one key among
+            label, labels, target, targets, y.
+        per_process: False to draw the same stream on every rank and in every worker.
+        solver: Assignment solver, see `kmixup.assign`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range. Every message names the argument, the value and the remedy.
+
+    Paper: Section 2, k-mixup.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        alpha: float,
+        *,
+        metric: Metric = "sqeuclidean",
+        features: Callable[[Any], Any] | None = None,
+        pairing: Pairing = "roll",
+        lam_per: LamPer = "batch",
+        num_classes: int | None = None,
+        p: float = 1.0,
+        generator: torch.Generator | None = None,
+        labels_getter: Callable[[Mapping[str, Any]], str] | None = None,
+        per_process: bool = True,
+        solver: Solver = "auto",
+    ) -> None:
+        super().__init__()
+        self.k = _checked_count("k", k)
+        self.alpha = _checked_alpha(alpha)
+        if not callable(metric) and metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
+        if features is not None and not callable(features):
+            raise TypeError(
+                f"features must be a function of the inputs, got {type(features).__name__}. "
+                "To match on a tensor you already have: plan = mixer.plan(features); plan.mix(x)."
+            )
+        self.metric: Metric = metric
+        # In a tuple, so that a network used for matching is not registered: its weights are not ours to save or train.
+        self._features = (features,)
+        self.pairing = _checked_choice("pairing", pairing, _PAIRINGS)
+        self.lam_per = _checked_choice("lam_per", lam_per, _LAM_PER)
+        self.num_classes = None if num_classes is None else _checked_count("num_classes", num_classes)
+        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+            raise ValueError(f"p must be a probability in [0, 1], got {p!r}.")
+        self.p = float(p)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator must be a torch.Generator, got {type(generator).__name__}. "
+                "Use torch.Generator().manual_seed(seed)."
+            )
+        self.generator = generator
+        self.labels_getter = labels_getter
+        self.per_process = per_process
+        self.solver = _checked_choice("solver", solver, SOLVERS)
+        self._warned = False
+        self._handle = _register(self)
+
+    def forward(self, *inputs: Any) -> Any:
+        """Mix a batch.
+
+        Args:
+            *inputs: ``x, y``, or one ``(x, y)`` pair, or one dict sample that holds both. ``x`` is a floating-point
+                tensor, array or pytree, batch first; ``y`` class indices ``[B]``, soft targets ``[B, C]``, or
+                regression targets ``[B, ...]``.
+
+        Returns:
+            ``x_mixed, y_soft`` in the structure that came; ``x`` keeps its dtype, soft targets are float32 at least.
+            In eval mode ``x`` itself and the one-hot targets.
+
+        Raises:
+            TypeError: If ``x`` is not floating point, or labels are missing.
+            ValueError: If labels and inputs do not fit, rows are not finite, or ``num_classes`` is needed.
+        """
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            return self._mix_sample(inputs[0])
+        if len(inputs) == 1 and isinstance(inputs[0], (tuple, list)):
+            inputs = tuple(inputs[0])
+        if len(inputs) != 2:
+            raise TypeError(
+                f"KMixup takes inputs and labels, got {len(inputs)} argument(s). "
+                "Use mixer(x, y); without labels: plan = mixer.plan(x); plan.mix(x)."
+            )
+        x, y = inputs
+        y_soft = self._soft_targets(y)
+        if not self.training:
+            return x, y_soft
+        plan = self.plan(x)
+        if len(y_soft) != len(plan):
+            raise ValueError(f"x and y must have the same length, got {len(plan)} and {len(y_soft)}.")
+        return plan.mix(x), plan.mix(y_soft)
+
+    def plan(self, x: Any, x2: Any = None) -> MixPlan:
+        """Draw partners and lam for a batch.
+
+        Args:
+            x: Inputs (or features to match on), floating point, batch first, shape ``[B, ...]``. A pytree needs
+                ``features``, unless it has one floating-point leaf.
+            x2: An independent second batch of the same shape, as in the paper's Figure 5: partners come from it.
+
+        Returns:
+            The plan. The identity in eval mode, for alpha = 0, and for a batch of one.
+
+        Raises:
+            TypeError: If the points are not floating point.
+            ValueError: If rows hold NaN or inf, or the two batches differ in shape.
+
+        Paper: Figure 5, k-mixup implementation.
+        """
+        points = self._points(x, "x")
+        other = None if x2 is None else self._points(x2, "x2")
+        if other is not None and other.shape != points.shape:
+            raise ValueError(
+                f"x and x2 must have the same shape, got {list(points.shape)} and {list(other.shape)}. "
+                "Drop the last incomplete batch (drop_last=True)."
+            )
+        if torch.compiler.is_compiling():
+            partner, lam, unmatched = torch.ops.kmixup.plan(points, other, self._handle)
+        else:
+            partner, lam, unmatched = self._draw(points, other)
+        return MixPlan(partner, lam, unmatched, from_second=other is not None)
+
+    def extra_repr(self) -> str:
+        """What `print(mixer)` shows."""
+        parts = [f"k={self.k}", f"alpha={self.alpha:g}"]
+        parts += [f"{name}={getattr(self, name)!r}" for name in ("metric", "pairing", "lam_per", "num_classes", "p")]
+        return ", ".join(parts)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state for `state_dict`, so that a resumed run continues the same stream."""
+        return torch.empty(0, dtype=torch.uint8) if self.generator is None else self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Continue a saved stream; torch's global generator is never saved or set."""
+        if (len(state) == 0) != (self.generator is None):
+            raise ValueError(
+                "the saved mixer and this one must both have a generator, or both none. "
+                "Build this one with generator=torch.Generator() to continue a saved stream."
+            )
+        if self.generator is not None:
+            self.generator.set_state(state.cpu())
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self.generator is not None:  # older torch cannot pickle a generator, and spawned workers need it
+            state["generator"] = (str(self.generator.device), self.generator.get_state())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(self.generator, tuple):
+            device, generator_state = self.generator
+            self.generator = torch.Generator(device)
+            self.generator.set_state(generator_state)
+        self._handle = _register(self)
+
+    # --- labels -------------------------------------------------------------------------------------------------------
+
+    def _soft_targets(self, y: Any) -> Any:
+        if isinstance(y, np.ndarray):
+            return self._soft_targets(torch.from_numpy(y)).numpy()
+        if not isinstance(y, Tensor):
+            raise TypeError(f"y must be a tensor or a numpy array, got {type(y).__name__}. Use torch.as_tensor(y).")
+        if y.is_floating_point():
+            return y.float() if y.dtype.itemsize < 4 else y
+        if y.dtype == torch.bool:
+            raise TypeError("y must not be bool: use y.long() for two classes, y.float() for multi-label targets.")
+        if self.num_classes is None:
+            raise ValueError(
+                f"num_classes is required to turn {y.dtype} labels into soft targets. Use KMixup(..., num_classes=C), "
+                "or plan.loss(loss_fn, outputs, y) with class indices, or y.float() for regression targets."
+            )
+        if y.ndim != 1:
+            raise ValueError(
+                f"integer labels must have shape [B], got {list(y.shape)}. Use plan.loss for masks, y.float() for "
+                "multi-label targets."
+            )
+        if y.device.type == "cpu" and not torch.compiler.is_compiling():  # on a device, scatter_ itself refuses
+            _refuse_labels(y, self.num_classes)
+        soft = torch.zeros(len(y), self.num_classes, device=y.device)
+        return soft.scatter_(1, y.long().unsqueeze(1), 1.0)
+
+    def _mix_sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """Mix a dict batch: its labels, and every floating-point leaf beside them. Ids and paths pass through."""
+        if self.labels_getter is not None:
+            keys = [self.labels_getter(sample)]
+        else:
+            keys = [key for key in sample if key in _LABEL_KEYS]
+        if len(keys) != 1 or keys[0] not in sample:
+            raise ValueError(
+                f"the labels must be one of the keys {list(sample)}, found {keys}. "
+                "Use KMixup(labels_getter=lambda sample: key)."
+            )
+        rest = {key: value for key, value in sample.items() if key != keys[0]}
+        floating = {key: value for key, value in rest.items() if _is_floating(value)}
+        images = [k for k, v in rest.items() if isinstance(v, Tensor) and v.ndim > 2 and not v.is_floating_point()]
+        if images or not floating:
+            raise TypeError(
+                f"no floating-point inputs to mix under {images or list(rest)}. Convert images to float first."
+            )
+        x_mixed, y_soft = self(floating, sample[keys[0]])
+        return {**sample, **x_mixed, keys[0]: y_soft}
+
+    # --- points -------------------------------------------------------------------------------------------------------
+
+    def _points(self, x: Any, name: str) -> Tensor:
+        """The tensor that is matched, detached: gradients never flow through the matching."""
+        (features,) = self._features
+        with torch.no_grad():
+            points = x if features is None else features(x)
+        source = name if features is None else f"features({name})"
+        leaves = [leaf for leaf in tree_leaves(points) if _is_floating(leaf)]
+        if len(leaves) != 1:
+            found = ", ".join(_describe(leaf) for leaf in tree_leaves(points)[:4])
+            if len(leaves) > 1:
+                raise ValueError(
+                    f"{source} must hold one floating-point tensor to match on, got {len(leaves)} ({found}). "
+                    "Choose with KMixup(features=lambda x: ...)."
+                )
+            raise TypeError(
+                f"{source} must be floating point, got {found}. Convert it with .float(), images to [0, 1]."
+            )
+        points = torch.as_tensor(leaves[0]).detach()
+        if points.ndim == 0 or len(points) == 0:
+            raise ValueError(f"{source} must be a batch of at least one sample, got shape {list(points.shape)}.")
+        return points
+
+    # --- the draw -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _draw(self, points: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        batch, device = len(points), points.device
+        lam_dtype = torch.promote_types(points.dtype, torch.float32)
+        if not self.training or self.alpha == 0 or (batch == 1 and other is None):
+            itself = torch.arange(batch, device=device)
+            return itself, torch.ones((), dtype=lam_dtype, device=device), itself
+
+        generator = process_stream(self.generator) if self.per_process else self.generator
+        k = self._fitting_k(batch, other is not None)
+        order, candidate = self._pair(batch, k, other is not None, generator)
+        lam = self._draw_lam(batch, k, order, generator).to(lam_dtype).to(device)
+        order, candidate = order.to(device), candidate.to(device)
+        try:
+            matched = self._match(points, points if other is None else other, order, candidate, k)
+        except ValueError as error:
+            _refuse_rows(points, "x", error)
+            if other is not None:
+                _refuse_rows(other, "x2", error)
+            raise
+        partner, unmatched = torch.empty_like(order), torch.empty_like(order)
+        partner[order], unmatched[order] = matched, candidate
+        return partner, lam, unmatched
+
+    def _fitting_k(self, batch: int, two_batches: bool) -> int:
+        # Rolled blocks must not meet themselves, so two have to fit. A second batch or a shuffle has no such need.
+        largest = batch // 2 if self.pairing == "roll" and not two_batches else batch
+        if self.k > largest and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a batch of {batch} is too small for k={self.k}: using k={largest} here. "
+                "Use larger batches or drop_last=True.",
+                stacklevel=4,
+            )
+        return min(self.k, largest)
+
+    def _pair(self, batch: int, k: int, two_batches: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Positions to match: block b of ``order`` with block b of ``candidate``, both a permutation of the batch."""
+        if two_batches:
+            return torch.arange(batch), torch.arange(batch)
+        drawn = torch.randperm(batch, generator=generator, device=generator.device if generator else None)
+        if self.pairing == "shuffle":
+            return torch.arange(batch, device=drawn.device), drawn
+        return drawn, drawn.roll(k)
+
+    def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> Tensor:
+        blocks = -(-batch // k)
+        draws = {"batch": 1, "block": blocks, "sample": batch}[self.lam_per]
+        on = generator.device if generator else None
+        uniform = torch.rand(draws, generator=generator, device=on, dtype=torch.float64).cpu()
+        lam = torch.from_numpy(_beta_quantile(self.alpha, uniform.numpy()))
+        if self.p < 1:
+            mixed = torch.rand(draws, generator=generator, device=on).cpu() < self.p
+            lam = torch.where(mixed, lam, 1.0)
+        if self.lam_per == "batch":
+            return lam[0]
+        if self.lam_per == "block":
+            lam = torch.empty(batch, dtype=lam.dtype).index_copy_(0, order.cpu(), lam.repeat_interleave(k)[:batch])
+        return lam
+
+    def _match(self, x: Tensor, y: Tensor, order: Tensor, candidate: Tensor, k: int) -> Tensor:
+        """Partners in the order of ``order``: block by block the optimal assignment; the last block may be smaller."""
+        if k == 1:
+            _refuse_sum(x)
+            _refuse_sum(y)
+            return candidate
+        x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
+        full = len(order) // k * k
+        spans = [(0, full, k)] + ([(full, len(order), len(order) - full)] if full < len(order) else [])
+        rows = [order[start:stop].view(-1, size) for start, stop, size in spans]
+        columns = [candidate[start:stop].view(-1, size) for start, stop, size in spans]
+        costs = [cost_matrix(x[row], y[column], self.metric) for row, column in zip(rows, columns, strict=True)]
+        if x.device.type != "cpu" and k > ENUMERATE_UP_TO:  # one copy to the host for all blocks
+            host = torch.cat([cost.flatten() for cost in costs]).cpu()
+            parts = host.split([cost.numel() for cost in costs])
+            costs = [part.view(cost.shape) for part, cost in zip(parts, costs, strict=True)]
+        sigmas = [assign(cost, self.solver).to(x.device) for cost in costs]
+        return torch.cat([column.gather(1, sigma).flatten() for column, sigma in zip(columns, sigmas, strict=True)])
+
+
+# --- torch.compile ----------------------------------------------------------------------------------------------------
+# The draw is one opaque op: random, data-dependent and solved on the host. It finds its mixer by number, because
+# an op can take neither a module nor a generator.
+
+_mixers: weakref.WeakValueDictionary[int, KMixup] = weakref.WeakValueDictionary()
+_handles = count()
+
+
+def _register(mixer: KMixup) -> int:
+    handle = next(_handles)
+    _mixers[handle] = mixer
+    return handle
+
+
+torch.library.define(
+    "kmixup::plan",
+    "(Tensor points, Tensor? other, int handle) -> (Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.nondeterministic_seeded,),  # two calls with equal inputs are two draws
+)
+
+
+@torch.library.impl("kmixup::plan", "default")
+def _plan_op(points: Tensor, other: Tensor | None, handle: int) -> tuple[Tensor, Tensor, Tensor]:
+    partner, lam, unmatched = _mixers[handle]._draw(points, other)
+    return partner, lam, unmatched.clone() if unmatched is partner else unmatched
+
+
+@torch.library.register_fake("kmixup::plan")
+def _(points: Tensor, other: Tensor | None, handle: int) -> tuple[Tensor, Tensor, Tensor]:
+    mixer, batch = _mixers[handle], points.shape[0]
+    one = not mixer.training or mixer.alpha == 0 or mixer.lam_per == "batch" or (batch == 1 and other is None)
+    lam = points.new_empty(() if one else (batch,), dtype=torch.promote_types(points.dtype, torch.float32))
+    return points.new_empty(batch, dtype=torch.int64), lam, points.new_empty(batch, dtype=torch.int64)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _checked_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}." + (" k=1 is mixup." if name == "k" else ""))
+    return int(value)
+
+
+def _checked_alpha(alpha: Any) -> float:
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.integer, np.floating)):
+        raise TypeError(f"alpha must be a number, got {alpha!r}.")
+    if not alpha >= 0:
+        raise ValueError(f"alpha must be >= 0 (inf allowed), got {alpha}. Use alpha=0 to switch mixing off.")
+    return float(alpha)
+
+
+def _checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+    return value
+
+
+def _refuse_labels(y: Tensor, num_classes: int) -> None:
+    if len(y) and (y.min() < 0 or y.max() >= num_classes):
+        outside = (y < 0) | (y >= num_classes)
+        first = int(outside.nonzero()[0])
+        raise ValueError(
+            f"labels must lie in 0..{num_classes - 1} for num_classes={num_classes}, got {int(outside.sum())} outside, "
+            f"the first {int(y[first])} at row {first}. Correct the labels or num_classes."
+        )
+
+
+def _refuse_sum(points: Tensor) -> None:
+    total = points.sum(dtype=torch.promote_types(points.dtype, torch.float32))
+    if points.device.type == "cuda":  # reading the sum here would be a copy to the host
+        torch._assert_async(torch.isfinite(total), "the batch holds NaN or infinite values")  # pyright: ignore[reportPrivateImportUsage]
+    elif not torch.isfinite(total):
+        raise ValueError("the sum of the batch is not finite")
+
+
+def _refuse_rows(points: Tensor, name: str, error: ValueError) -> None:
+    """Say which rows are not finite, if any is; a finite batch may still have overflowed in the cost."""
+    bad = ~torch.isfinite(points).flatten(1).all(1) if points.ndim > 1 else ~torch.isfinite(points)
+    if bad.any():
+        raise ValueError(
+            f"{name} has {int(bad.sum())} row(s) with NaN or infinite values, the first is row "
+            f"{int(bad.nonzero()[0])}. Remove or impute them."
+        ) from error
+
+
+# --- small pure pieces ------------------------------------------------------------------------------------------------
+
+
+def _beta_quantile(alpha: float, uniform: np.ndarray) -> np.ndarray:
+    """Beta(alpha, alpha) by inversion: exact for every alpha, where ratios of gamma draws underflow for small ones."""
+    if alpha == float("inf"):
+        return np.full_like(uniform, 0.5)
+    return betaincinv(alpha, alpha, uniform)
+
+
+def _is_floating(leaf: Any) -> bool:
+    if isinstance(leaf, np.ndarray):
+        return np.issubdtype(leaf.dtype, np.floating)
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _describe(leaf: Any) -> str:
+    return f"{leaf.dtype} {list(leaf.shape)}" if isinstance(leaf, (Tensor, np.ndarray)) else type(leaf).__name__
