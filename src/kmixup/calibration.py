@@ -50,7 +50,7 @@ class Calibration:
         xi: Root mean squared perturbation of mixup with ``alpha``, in units of the data.
         xi_k: Root mean squared perturbation of k-mixup with ``alpha_k``.
         max_xi: The largest xi that this k can reach: lam = 1/2, half the matched distance.
-        attainable: False if no alpha up to ``max_alpha`` reaches what the rule asks for; ``alpha_k`` is then that limit.
+        attainable: False if no alpha up to ``max_alpha`` reaches the target; ``alpha_k`` is then ``max_alpha``.
         sq_distance: Mean squared distance of two random points, :math:`D_1`.
         matched: Mean squared distance of matched points, :math:`D_k`, with its standard error.
     """
