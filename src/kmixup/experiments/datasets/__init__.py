@@ -1,0 +1,22 @@
+"""Data sets by name. To add one: write a loader, give it a line in `DATASETS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kmixup.experiments.datasets import tabular, toy
+from kmixup.experiments.datasets.data import Data
+
+__all__ = ["DATASETS", "Data"]
+
+DATASETS: dict[str, Callable[..., Data]] = {
+    "one-ring": toy.one_ring,
+    "four-bars": toy.four_bars,
+    "swiss-roll": toy.swiss_roll,
+    "iris": tabular.iris,
+    "breast-cancer": tabular.breast_cancer,
+    "abalone": tabular.abalone,
+    "arrhythmia": tabular.arrhythmia,
+    "phishing": tabular.phishing,
+    "csv": tabular.csv,
+}

@@ -1,0 +1,337 @@
+"""Training: a run is a pure function of its trial."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from kmixup.calibration import Calibration, calibrate
+from kmixup.experiments.datasets import DATASETS, Data
+from kmixup.experiments.methods import METHODS, Method
+from kmixup.experiments.models import MODELS
+from kmixup.experiments.recipe import Trial
+from kmixup.experiments.runs import Curves, Environment, Match, Run, Seconds
+
+_EVALUATION_BATCH = 1000
+_MATCH_BATCHES = 8
+
+
+def run(
+    trial: Trial,
+    *,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    on_epoch: Callable[[Training], None] | None = None,
+) -> Run:
+    """Train and test one trial.
+
+    Args:
+        trial: The settings.
+        data_dir: Where data files are.
+        device: Where to train.
+        threads: CPU threads of this process; numbers may differ in the last digits with another count.
+        on_epoch: Called after every epoch, with the training under way.
+
+    Returns:
+        The run. A loss that is not finite ends training: the run is marked diverged and has no error.
+    """
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        # Initial weights and dropout take no generator in PyTorch: they get a seeded global one, put back after.
+        with torch.random.fork_rng():
+            training = Training(trial, data_dir=data_dir, device=device)
+            while not training.done:
+                training.epoch()
+                if on_epoch is not None:
+                    on_epoch(training)
+            return training.finish()
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def seed_for(trial: Trial, purpose: str) -> int:
+    """A seed of its own for each use of randomness in a trial, so that changing one draw leaves the others."""
+    return int.from_bytes(hashlib.sha256(f"{trial.seed}/{purpose}".encode()).digest()[:7], "big")
+
+
+def learning_rate(trial: Trial, epoch: int) -> float:
+    """Learning rate of an epoch, counted from 0."""
+    passed = sum(epoch >= round(share * trial.epochs) for share in trial.milestones)
+    return trial.lr * trial.lr_decay**passed
+
+
+class Training:
+    """A trial under way: a model, its optimiser, the streams of randomness, the learning curves.
+
+    Seeds the global generator of torch; `run` restores it.
+
+    Attributes:
+        trial: The settings.
+        data: The data, on the device.
+        model: Takes normalised inputs.
+        optimizer: SGD.
+        method: What mixes.
+        epochs_done: Epochs behind us.
+        diverged: Whether the loss stopped being finite.
+    """
+
+    def __init__(self, trial: Trial, *, data_dir: Path | None = None, device: str = "cpu") -> None:
+        self._start = perf_counter()
+        self.trial = trial
+        self.device = torch.device(device)
+        data = DATASETS[trial.dataset](data_dir, seed_for(trial, "data"), **trial.dataset_options)
+        self.data = _on_device(_subset(data, trial), self.device)
+        self._generators = {
+            purpose: Generator().manual_seed(seed_for(trial, purpose)) for purpose in ("batches", "augment", "mixing")
+        }
+        torch.manual_seed(seed_for(trial, "model"))
+        build = MODELS[trial.model]
+        self.model = build(tuple(self.data.x_train.shape[1:]), self.data.num_classes, **trial.model_options)
+        self.model.to(self.device)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay
+        )
+        self.calibration = _calibrate(trial, self.data)
+        alpha_k = self.calibration.alpha_k if self.calibration else 0.0
+        self.method: Method = METHODS[trial.method](trial, alpha_k, self._generators["mixing"], self.model)
+        # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
+        self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
+        self._x_test = self._normalised(self.data.x_test)
+        self.epochs_done = 0
+        self.diverged = False
+        self._curves: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], "test_error": []}
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.diverged or self.epochs_done >= self.trial.epochs
+
+    def epoch(self) -> None:
+        """One pass over the training data, then the test error."""
+        trial, data = self.trial, self.data
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(trial, self.epochs_done)
+        self.model.train()
+        losses, accuracies = [], []
+        for x, y in self._batches():
+            outputs, plan = self.method.forward(self.model, x)
+            if plan is None:
+                loss = F.cross_entropy(outputs, y)
+                accuracy = (outputs.argmax(1) == y).float().mean()
+            else:
+                # One loss per sample where lam may differ between samples; the plan averages.
+                loss = plan.loss(_loss_of(plan.lam), outputs, y)
+                accuracy = plan.accuracy(outputs, y)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+            accuracies.append(accuracy)
+        self.epochs_done += 1
+        train_loss = torch.stack(losses).mean().item()
+        self.diverged = not math.isfinite(train_loss)
+        self._curves["train_loss"].append(train_loss)
+        self._curves["train_accuracy"].append(torch.stack(accuracies).mean().item())
+        self._curves["test_error"].append(error_rate(self.model, self._x_test, data.y_test))
+
+    def finish(self) -> Run:
+        """The run, with the attacks that the trial asks for."""
+        trial = self.trial
+        attack_error: dict[str, float] = {}
+        if trial.attack_epsilons and not self.diverged:
+            from kmixup.experiments.attacks import fgsm_errors
+
+            errors = fgsm_errors(
+                self.model, self.data.x_test, self.data.y_test, trial.attack_epsilons, self.data.mean, self.data.std
+            )
+            attack_error = {f"{epsilon:g}": error for epsilon, error in errors.items()}
+        test_error = self._curves["test_error"]
+        calibration = self.calibration
+        return Run(
+            id=trial.id,
+            trial=trial,
+            final_error=None if self.diverged else test_error[-1],
+            best_error=None if self.diverged else min(test_error),
+            attack_error=attack_error,
+            diverged=self.diverged,
+            alpha_k=calibration.alpha_k if calibration else None,
+            xi=calibration.xi if calibration else None,
+            xi_k=calibration.xi_k if calibration else None,
+            attainable=calibration.attainable if calibration else True,
+            match=self._match(),
+            curves=Curves(**self._curves),
+            seconds=Seconds(total=perf_counter() - self._start, matching=self.method.seconds),
+            environment=_environment(str(self.device), torch.get_num_threads()),
+            note=self.data.note,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on."""
+        return {
+            "trial": self.trial.id,
+            "epochs_done": self.epochs_done,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": {purpose: generator.get_state() for purpose, generator in self._generators.items()},
+            "global_generator": torch.get_rng_state(),
+            "curves": {name: list(values) for name, values in self._curves.items()},
+            "seconds": {"total": perf_counter() - self._start, "matching": self.method.seconds},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken, to the same numbers.
+
+        Raises:
+            ValueError: If the state belongs to another trial.
+        """
+        if state["trial"] != self.trial.id:
+            raise ValueError(
+                f"the checkpoint belongs to trial {state['trial']}, this is {self.trial.id}. "
+                "Delete the checkpoint, or train with its settings."
+            )
+        self.epochs_done = state["epochs_done"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for purpose, generator in self._generators.items():
+            generator.set_state(state["generators"][purpose])
+        torch.set_rng_state(state["global_generator"])
+        self._curves = {name: list(values) for name, values in state["curves"].items()}
+        self._start = perf_counter() - state["seconds"]["total"]
+        self.method.seconds = state["seconds"]["matching"]
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one epoch: a new order, augmented, normalised. An incomplete last batch is left out."""
+        data, size = self.data, self.trial.batch_size
+        order = torch.randperm(len(data.x_train), generator=self._generators["batches"]).to(self.device)
+        if len(order) > size:
+            order = order[: len(order) // size * size]
+        for batch in order.split(size):
+            x = self._x_train.index_select(0, batch)
+            if data.augment is not None:
+                x = self._normalised(data.augment(x, self._generators["augment"]))
+            yield x, data.y_train.index_select(0, batch)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return normalise(x, self.data.mean, self.data.std)
+
+    def _match(self) -> Match | None:
+        """Means over the first batches of one more epoch."""
+        if self.calibration is None:
+            return None
+        stats = []
+        for (x, y), _ in zip(self._batches(), range(_MATCH_BATCHES), strict=False):
+            plan = self.method.plan(x)
+            if plan is None:
+                return None
+            stats.append(plan.stats(x, y))
+        fields = Match.model_fields
+        return Match(**{name: sum(getattr(s, name) for s in stats) / len(stats) for name in fields})
+
+
+def normalise(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    """Standardise each channel (dimension 1); the input itself if there is nothing to do."""
+    if mean is None or std is None:
+        return x
+    shape = (-1, *(1,) * (x.ndim - 2))
+    return (x - mean.to(x).view(shape)) / std.to(x).view(shape)
+
+
+@torch.no_grad()
+def error_rate(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Share of wrong predictions, in eval mode; the model's mode is put back."""
+    was_training = model.training
+    model.eval()
+    wrong = sum(
+        (model(part).argmax(1) != labels).sum()
+        for part, labels in zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True)
+    )
+    model.train(was_training)
+    return float(wrong) / len(y)
+
+
+def _loss_of(lam: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    return _sample_losses if lam.ndim else F.cross_entropy
+
+
+def _sample_losses(outputs: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, y, reduction="none")
+
+
+def _subset(data: Data, trial: Trial) -> Data:
+    if trial.train_size is None or trial.train_size == len(data.x_train):
+        return data
+    if trial.train_size > len(data.x_train):
+        raise ValueError(f"train_size must be at most {len(data.x_train)}, got {trial.train_size}.")
+    generator = Generator().manual_seed(seed_for(trial, "subset"))
+    chosen = torch.randperm(len(data.x_train), generator=generator)[: trial.train_size]
+    return replace(data, x_train=data.x_train[chosen], y_train=data.y_train[chosen])
+
+
+def _on_device(data: Data, device: torch.device) -> Data:
+    tensors = {name: getattr(data, name).to(device) for name in ("x_train", "y_train", "x_test", "y_test")}
+    return replace(data, **tensors)
+
+
+def _calibrate(trial: Trial, data: Data) -> Calibration | None:
+    if trial.method == "erm":
+        return None
+    generator = Generator().manual_seed(seed_for(trial, "calibration"))
+    x = normalise(data.x_train, data.mean, data.std)
+    return calibrate(x, trial.k, trial.alpha, trial.alpha_rule, max_alpha=trial.max_alpha, generator=generator)
+
+
+def _environment(device: str, threads: int) -> Environment:
+    return Environment(
+        commit=_commit(), versions=_versions(), device=device, processor=_processor(device), threads=threads
+    )
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str:
+    """The commit of the sources in use; empty outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        top = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", here.parent], cwd=here, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return top.stdout.strip() + ("+changes" if changed.stdout.strip() else "") if top.returncode == 0 else ""
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    packages = ("kmixup", "torch", "numpy", "scipy", "lapcpp", "scikit-learn")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+@lru_cache
+def _processor(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
