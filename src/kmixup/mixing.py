@@ -205,8 +205,8 @@ class KMixup(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self.generator is not None:  # older torch cannot pickle a generator, and spawned workers need it
-            state["generator"] = (str(self.generator.device), self.generator.get_state())
+        if self.generator is not None:  # spawned workers need it by value: not every torch pickles a generator
+            state["generator"] = (str(self.generator.device), self.generator.get_state().numpy())
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ class KMixup(nn.Module):
         if isinstance(self.generator, tuple):
             device, generator_state = self.generator
             self.generator = torch.Generator(device)
-            self.generator.set_state(generator_state)
+            self.generator.set_state(torch.from_numpy(generator_state))
         self._handle = _register(self)
 
     # --- labels -------------------------------------------------------------------------------------------------------
@@ -303,13 +303,19 @@ class KMixup(nn.Module):
         order, candidate = self._pair(batch, k, other is not None, generator)
         lam = self._draw_lam(batch, k, order, generator).to(lam_dtype).to(device)
         order, candidate = order.to(device), candidate.to(device)
-        try:
-            matched = self._match(points, points if other is None else other, order, candidate, k)
-        except ValueError as error:
-            _refuse_rows(points, "x", error)
-            if other is not None:
-                _refuse_rows(other, "x2", error)
-            raise
+        second = points if other is None else other
+        if k == 1:  # nothing to match, so nothing has looked at the values yet
+            matched = candidate
+            for name, batch_of in (("x", points), ("x2", second)):
+                if not _surely_finite(batch_of):
+                    _refuse_rows(batch_of, name)
+        else:
+            try:
+                matched = self._match(points, second, order, candidate, k)
+            except ValueError:
+                _refuse_rows(points, "x")
+                _refuse_rows(second, "x2")
+                raise
         partner, unmatched = torch.empty_like(order), torch.empty_like(order)
         partner[order], unmatched[order] = matched, candidate
         return partner, lam, unmatched
@@ -352,10 +358,6 @@ class KMixup(nn.Module):
 
     def _match(self, x: Tensor, y: Tensor, order: Tensor, candidate: Tensor, k: int) -> Tensor:
         """Partners in the order of ``order``: block by block the optimal assignment; the last block may be smaller."""
-        if k == 1:
-            _refuse_sum(x)
-            _refuse_sum(y)
-            return candidate
         x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
         full = len(order) // k * k
         spans = [(0, full, k)] + ([(full, len(order), len(order) - full)] if full < len(order) else [])
@@ -440,22 +442,23 @@ def _refuse_labels(y: Tensor, num_classes: int) -> None:
         )
 
 
-def _refuse_sum(points: Tensor) -> None:
+def _surely_finite(points: Tensor) -> bool:
+    """One sum over the batch; False may also mean that a finite batch overflowed."""
     total = points.sum(dtype=torch.promote_types(points.dtype, torch.float32))
     if points.device.type == "cuda":  # reading the sum here would be a copy to the host
-        torch._assert_async(torch.isfinite(total), "the batch holds NaN or infinite values")  # pyright: ignore[reportPrivateImportUsage]
-    elif not torch.isfinite(total):
-        raise ValueError("the sum of the batch is not finite")
+        torch._assert_async(torch.isfinite(total), "NaN or inf in the batch")  # pyright: ignore[reportPrivateImportUsage]
+        return True
+    return bool(torch.isfinite(total))
 
 
-def _refuse_rows(points: Tensor, name: str, error: ValueError) -> None:
-    """Say which rows are not finite, if any is; a finite batch may still have overflowed in the cost."""
-    bad = ~torch.isfinite(points).flatten(1).all(1) if points.ndim > 1 else ~torch.isfinite(points)
+def _refuse_rows(points: Tensor, name: str) -> None:
+    """Say which rows are not finite, if any is."""
+    bad = ~torch.isfinite(points.reshape(len(points), -1)).all(1)
     if bad.any():
         raise ValueError(
             f"{name} has {int(bad.sum())} row(s) with NaN or infinite values, the first is row "
             f"{int(bad.nonzero()[0])}. Remove or impute them."
-        ) from error
+        )
 
 
 # --- small pure pieces ------------------------------------------------------------------------------------------------

@@ -1,0 +1,230 @@
+"""Closed forms against quadrature, golden values of the paper, and Algorithm 1 as printed."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.stats import beta
+from sklearn.datasets import load_breast_cancer, load_iris
+
+from kmixup import (
+    algorithm_1,
+    alpha_for,
+    assign,
+    calibrate,
+    cost_matrix,
+    matched_sq_distance,
+    mean_sq_distance,
+    min_lam_sq,
+    transport_cost,
+)
+from kmixup.calibration import RULES
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def scalar_standardised(data: np.ndarray) -> torch.Tensor:
+    """One mean and one standard deviation for the whole table, the preprocessing that fits the paper's xi."""
+    return torch.from_numpy((data - data.mean()) / data.std())
+
+
+def gaussian(n: int = 500, d: int = 4) -> torch.Tensor:
+    return torch.randn(n, d, generator=generator(), dtype=torch.float64)
+
+
+# --- closed forms -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.05, 0.1, 0.5, 1, 2, 10, 100, 1e3, 1e4])
+def test_min_lam_sq_equals_quadrature(alpha):
+    # Substituting lam = t^(1/alpha) removes the singularity of the density at 0; the integrand is symmetric in lam.
+    log_beta = 2 * math.lgamma(alpha) - math.lgamma(2 * alpha)
+
+    def integrand(t: float) -> float:
+        lam = t ** (1 / alpha)
+        return lam**2 * math.exp((alpha - 1) * math.log1p(-lam) - log_beta) / alpha
+
+    if alpha < 600:
+        value, _ = quad(integrand, 0, 0.5**alpha, epsabs=0, epsrel=1e-12, limit=500)
+    else:  # concentrated at 1/2, where the density itself is smooth
+        value, _ = quad(lambda v: v**2 * beta.pdf(v, alpha, alpha), 0.5 - 12 / math.sqrt(8 * alpha), 0.5, epsrel=1e-12)
+    assert min_lam_sq(alpha) == pytest.approx(2 * value, rel=1e-10)
+
+
+def test_min_lam_sq_equals_a_monte_carlo_mean_within_five_sigma():
+    lam = np.random.default_rng(0).beta(0.3, 0.3, 200_000)
+    sample = np.minimum(lam, 1 - lam) ** 2
+    assert abs(sample.mean() - min_lam_sq(0.3)) < 5 * sample.std() / math.sqrt(len(sample))
+
+
+def test_min_lam_sq_rises_from_zero_to_a_quarter():
+    values = [min_lam_sq(alpha) for alpha in (0, *np.logspace(-6, 8, 60), math.inf)]
+    assert values[0] == 0
+    assert values[-1] == 0.25
+    assert all(a < b for a, b in itertools.pairwise(values))
+    assert min_lam_sq(1) == pytest.approx(1 / 12)  # uniform lam: 2 * integral of v^2 up to 1/2
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 0.05, 1, 30, 1e5])
+def test_alpha_for_inverts_min_lam_sq(alpha):
+    assert alpha_for(min_lam_sq(alpha)) == pytest.approx(alpha, rel=1e-7)
+
+
+def test_alpha_for_knows_the_limits():
+    assert alpha_for(0) == 0
+    assert alpha_for(0.25) == math.inf
+    for moment in (-0.1, 0.26, float("nan")):
+        with pytest.raises(ValueError, match=r"moment must be in \[0, 1/4\]"):
+            alpha_for(moment)
+
+
+def test_mean_sq_distance_equals_the_mean_over_all_pairs():
+    x = gaussian(40) + 1e6
+    pairs = (x[:, None] - x[None]).square().sum(-1)
+    assert mean_sq_distance(x) == pytest.approx(float(pairs.mean()), rel=1e-9)
+    assert mean_sq_distance(x.view(40, 2, 2)) == mean_sq_distance(x)
+    assert mean_sq_distance(x.float() - 1e6) == pytest.approx(mean_sq_distance(x.float().double() - 1e6), rel=1e-6)
+
+
+def test_matched_sq_distance_agrees_with_an_independent_loop_within_five_sigma():
+    x, k = gaussian(), 8
+    estimate = matched_sq_distance(x, k, pairs=8000, generator=generator())
+    draw = np.random.default_rng(1)
+    costs = []
+    for _ in range(1000):
+        a, b = (x[draw.choice(len(x), k, replace=False)] for _ in range(2))
+        cost = cost_matrix(a, b)
+        costs.append(float(transport_cost(cost, assign(cost))))
+    error = math.hypot(estimate.std_error, np.std(costs) / math.sqrt(len(costs)))
+    assert estimate.n == 1000
+    assert abs(estimate.mean - np.mean(costs)) < 5 * error
+
+
+def test_matched_distances_shrink_as_k_grows():
+    means = [matched_sq_distance(gaussian(), k, generator=generator()).mean for k in (1, 2, 4, 16, 64)]
+    assert means == sorted(means, reverse=True)
+
+
+# --- the paper's numbers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "published"),
+    [
+        (load_iris, {0.05: 0.07, 0.1: 0.10, 1.0: 0.22}),  # Table 5
+        (load_breast_cancer, {0.05: 0.19, 0.1: 0.26, 1.0: 0.59}),
+    ],
+)
+def test_the_printed_xi_of_table_5_is_half_of_the_definition(load, published):
+    x = scalar_standardised(load().data)
+    for alpha, printed in published.items():
+        # Truncated or rounded to two digits in print, from a Monte Carlo estimate.
+        assert calibrate(x, 1, alpha).printed_xi == pytest.approx(printed, abs=0.011)
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+
+def test_the_exact_rule_keeps_xi_and_the_none_rule_keeps_alpha():
+    x = gaussian()
+    exact = calibrate(x, 16, 0.2, "exact", generator=generator())
+    assert exact.attainable
+    assert exact.xi_k == pytest.approx(exact.xi, rel=1e-6)
+    assert exact.alpha_k > exact.alpha
+    none = calibrate(x, 16, 0.2, "none", generator=generator())
+    assert none.alpha_k == 0.2
+    assert none.xi_k < none.xi
+
+
+def test_the_sqrt_rule_asks_for_the_square_root_of_the_ratio():
+    found = calibrate(gaussian(), 16, 0.2, "sqrt", generator=generator())
+    ratio = found.sq_distance / found.matched.mean
+    assert min_lam_sq(found.alpha_k) == pytest.approx(min_lam_sq(0.2) * math.sqrt(ratio), rel=1e-6)
+
+
+def test_xi_is_the_root_mean_squared_perturbation_of_real_plans():
+    # min(lam, 1 - lam) |x - partner|, over many batches of a mixer with alpha_k.
+    from kmixup import KMixup
+
+    x = gaussian(512)
+    found = calibrate(x, 8, 0.3, generator=generator())
+    mixer = KMixup(8, found.alpha_k, lam_per="sample", generator=generator(1))
+    squares = []
+    for _ in range(60):
+        plan = mixer.plan(x)
+        weight = torch.minimum(plan.lam, 1 - plan.lam)
+        squares.append(float((weight.unsqueeze(1) * (x - x[plan.partner])).square().sum(1).mean()))
+    error = np.std(squares) / math.sqrt(len(squares)) + found.matched.std_error * min_lam_sq(found.alpha_k)
+    assert abs(np.mean(squares) - found.xi**2) < 5 * error
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_k_one_changes_nothing(rule):
+    found = calibrate(gaussian(), 1, 0.7, rule)
+    assert found.alpha_k == 0.7
+    assert found.attainable
+    assert found.xi_k == pytest.approx(found.xi)
+    assert found.matched.std_error == 0
+
+
+@pytest.mark.parametrize("max_alpha", [100.0, math.inf])
+def test_an_unattainable_xi_is_reported_not_hidden(max_alpha):
+    found = calibrate(gaussian(), 64, 10.0, max_alpha=max_alpha, generator=generator())
+    assert not found.attainable
+    assert found.alpha_k == max_alpha
+    assert found.xi_k < found.xi
+    assert found.max_xi < found.xi
+
+
+def test_equal_points_leave_alpha_alone():
+    assert calibrate(torch.ones(50, 3), 4, 0.5).alpha_k == 0.5
+
+
+def test_mixing_switched_off_stays_off():
+    found = calibrate(gaussian(), 4, 0.0)
+    assert (found.alpha_k, found.xi, found.attainable) == (0.0, 0.0, True)
+
+
+@pytest.mark.parametrize(("k", "alpha"), [(4, 0.5), (16, 0.1)])
+def test_algorithm_1_as_printed_agrees_with_the_closed_form(k, alpha):
+    x = gaussian()
+    exact = calibrate(x, k, alpha, pairs=40_000, generator=generator())
+    printed = [algorithm_1(x, k, alpha, trials=5_000, c=1.01, generator=generator(s)).alpha_k for s in range(6)]
+    # The loop stops at the first crossing of a noisy curve, so it may stop a little early; 5 sigma plus one step.
+    assert abs(np.mean(printed) - exact.alpha_k) < 5 * np.std(printed) + 0.01 * exact.alpha_k
+
+
+def test_algorithm_1_says_when_it_reached_gamma():
+    found = algorithm_1(gaussian(), 64, 10.0, trials=2000, c=1.5, gamma=100.0, generator=generator())
+    assert not found.attainable
+    assert found.alpha_k >= 100.0
+
+
+def test_calibration_is_reproducible_from_its_generator():
+    assert calibrate(gaussian(), 8, 0.5, generator=generator()) == calibrate(gaussian(), 8, 0.5, generator=generator())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: min_lam_sq(-1), "alpha must be >= 0"),
+        (lambda: min_lam_sq(float("nan")), "alpha must be >= 0"),
+        (lambda: calibrate(gaussian(), 4, -1.0), "alpha must be >= 0"),
+        (lambda: calibrate(gaussian(), 4, 1.0, "linear"), "rule must be one of exact, sqrt, none"),
+        (lambda: calibrate(gaussian(), 4, 1.0, max_alpha=0), "max_alpha must be > 0"),
+        (lambda: calibrate(gaussian(10), 11, 1.0), "k must be between 1 and the number of samples 10, got 11"),
+        (lambda: calibrate(gaussian(10), 0, 1.0), "k must be between 1"),
+        (lambda: calibrate(torch.zeros(5, 2, dtype=torch.uint8), 2, 1.0), "floating-point batch"),
+        (lambda: algorithm_1(gaussian(), 4, math.inf), "positive and finite"),
+        (lambda: algorithm_1(gaussian(), 4, 1.0, c=1.0), "c must be > 1"),
+        (lambda: algorithm_1(gaussian(10), 40, 1.0), "k must be between 1"),
+    ],
+)
+def test_a_wrong_argument_is_named_in_the_error(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,134 @@
+"""Where torch users meet the mixer: compile, autocast, torchvision's transforms, a DataLoader, a training loop."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torchvision.transforms import v2
+
+from kmixup import KMixup
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(batch: int = 24) -> torch.Tensor:
+    return torch.rand(batch, 3, 8, 8, generator=generator())
+
+
+def labels(batch: int = 24) -> torch.Tensor:
+    return torch.randint(5, (batch,), generator=generator())
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("k", [1, 4, 8])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_the_compiled_mixer_draws_what_the_eager_one_draws(k, lam_per):
+    eager, compiled = (KMixup(k, 1.0, lam_per=lam_per, num_classes=5, generator=generator()) for _ in range(2))
+    compiled = torch.compile(compiled, fullgraph=True, backend="aot_eager")
+    for batch in (24, 24, 19):  # a ragged last batch recompiles, and draws on
+        expected, found = eager(images(batch), labels(batch)), compiled(images(batch), labels(batch))
+        torch.testing.assert_close(found[0], expected[0])
+        torch.testing.assert_close(found[1], expected[1])
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_two_plans_in_one_compiled_graph_are_two_draws():
+    mixer = KMixup(4, 1.0)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def twice(x):
+        return mixer.plan(x).partner, mixer.plan(x).partner
+
+    first, second = twice(images())
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_training_step_compiles_whole_with_the_default_backend():
+    mixer, model = KMixup(4, 1.0, num_classes=5, generator=generator()), torch.nn.Linear(192, 5)
+
+    @torch.compile(fullgraph=True)
+    def step(x, y):
+        x, y = mixer(x, y)
+        return F.cross_entropy(model(x.flatten(1)), y)
+
+    compiled_loss = step(images(), labels())
+    x, y = KMixup(4, 1.0, num_classes=5, generator=generator())(images(), labels())
+    torch.testing.assert_close(compiled_loss, F.cross_entropy(model(x.flatten(1)), y))
+    compiled_loss.backward()
+    assert model.weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_neither_partners_nor_dtypes(dtype):
+    outside = KMixup(8, 1.0, num_classes=5, generator=generator())(images(), labels())
+    with torch.autocast("cpu", dtype):
+        inside = KMixup(8, 1.0, num_classes=5, generator=generator())(images(), labels())
+    for found, expected in zip(inside, outside, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected)
+
+
+def test_random_choice_of_torchvision_takes_the_mixer_beside_cutmix():
+    choice = v2.RandomChoice([v2.CutMix(num_classes=5), KMixup(8, 1.0, num_classes=5)])
+    torch.manual_seed(0)
+    for _ in range(6):
+        x, y = choice(images(), labels())
+        assert x.shape == (24, 3, 8, 8)
+        torch.testing.assert_close(y.sum(1), torch.ones(24))
+
+
+def test_one_mixed_batch_equals_torchvisions_mixup_with_the_same_partner_and_lam():
+    # v2.MixUp rolls the batch by one; a plan with that partner and its lam gives its answer.
+    torch.manual_seed(3)
+    x_theirs, y_theirs = v2.MixUp(alpha=1.0, num_classes=5)(images(), labels())
+    torch.manual_seed(3)
+    lam = torch._sample_dirichlet(torch.tensor([1.0, 1.0]))[0]
+    plan = KMixup(1, 1.0).plan(images())
+    same = type(plan)(partner=torch.arange(24).roll(1), lam=lam, unmatched=plan.unmatched)
+    torch.testing.assert_close(same.mix(images()), x_theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(same.mix(F.one_hot(labels(), 5).float()), y_theirs, rtol=0, atol=1e-6)
+
+
+def test_a_collate_function_mixes_in_the_main_process_too():
+    mixer = KMixup(4, 1.0, num_classes=5)
+    loader = DataLoader(
+        TensorDataset(images(), labels()), batch_size=8, collate_fn=lambda batch: mixer(*default_collate(batch))
+    )
+    for x, y in loader:
+        assert x.shape == (8, 3, 8, 8)
+        assert y.shape == (8, 5)
+
+
+def test_a_small_network_learns_with_both_forms_of_the_loss():
+    x = torch.randn(256, 2, generator=generator())
+    y = (x[:, 0] > 0).long()
+    accuracy = {}
+    for form in ("soft", "two-target"):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        mixer = KMixup(16, 1.0, num_classes=2, generator=generator())
+        for _ in range(100):
+            if form == "soft":
+                x_mixed, y_soft = mixer(x, y)
+                loss = F.cross_entropy(model(x_mixed), y_soft)
+            else:
+                plan = mixer.plan(x)
+                loss = plan.loss(F.cross_entropy, model(plan.mix(x)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        accuracy[form] = float((model(x).argmax(1) == y).double().mean())
+    assert accuracy["soft"] > 0.95
+    assert accuracy["two-target"] == pytest.approx(accuracy["soft"], abs=0.02)

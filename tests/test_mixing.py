@@ -1,0 +1,404 @@
+"""The mixer: whom it pairs, how it draws lam, what it takes, what it refuses."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from scipy.stats import beta, kstest
+
+from kmixup import KMixup
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rand(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
+
+
+def labels(batch: int, classes: int = 3, seed: int = 0) -> torch.Tensor:
+    return torch.randint(classes, (batch,), generator=generator(seed))
+
+
+def quiet(mixer: KMixup) -> KMixup:
+    """A mixer that has given its warning about small batches."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixer.plan(rand(2, 1))
+    return mixer
+
+
+# --- pairing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 12, 16, 31, 32, 33, 48, 64])
+def test_roll_never_pairs_a_sample_with_itself_and_makes_each_a_partner_once(k):
+    mixer = quiet(KMixup(k, 1.0, generator=generator()))
+    for batch in range(2, 201):
+        plan = mixer.plan(rand(batch, 2, seed=batch))
+        own = torch.arange(batch)
+        assert (plan.partner != own).all(), batch
+        assert (plan.unmatched != own).all(), batch
+        assert torch.equal(plan.partner.sort().values, own), batch
+        assert torch.equal(plan.unmatched.sort().values, own), batch
+
+
+def test_each_rolled_block_is_matched_optimally_with_a_block_disjoint_from_it():
+    k, batch = 8, 43  # five blocks and a ragged one of three
+    x = rand(batch, 3, dtype=torch.float64)
+    plan = KMixup(k, 1.0, generator=generator(5)).plan(x)
+    order = torch.randperm(batch, generator=generator(5))  # the mixer's first draw
+    shifted = order.roll(k)
+    for start in range(0, batch, k):
+        block, candidates = order[start : start + k], shifted[start : start + k]
+        assert not set(block.tolist()) & set(candidates.tolist())
+        assert set(plan.partner[block].tolist()) == set(candidates.tolist())
+        torch.testing.assert_close(plan.unmatched[block], candidates)
+        cost = cdist(x[block], x[candidates], "sqeuclidean")
+        found = float((x[block] - x[plan.partner[block]]).square().sum())
+        assert found == pytest.approx(cost[linear_sum_assignment(cost)].sum(), rel=1e-12)
+
+
+def test_shuffle_is_the_released_codes_permutation_in_the_batchs_own_blocks():
+    x, k = rand(32, 3, dtype=torch.float64), 8
+    plan = KMixup(k, 1.0, pairing="shuffle", generator=generator(5)).plan(x)
+    permutation = torch.randperm(32, generator=generator(5))
+    torch.testing.assert_close(plan.unmatched, permutation)
+    for start in range(0, 32, k):
+        cost = cdist(x[start : start + k], x[permutation[start : start + k]], "sqeuclidean")
+        assert set(plan.partner[start : start + k].tolist()) == set(permutation[start : start + k].tolist())
+        found = float((x - x[plan.partner])[start : start + k].square().sum())
+        assert found == pytest.approx(cost[linear_sum_assignment(cost)].sum(), rel=1e-12)
+
+
+def test_a_second_batch_is_matched_block_by_block_as_in_figure_5():
+    x, x2, k = rand(24, 3, dtype=torch.float64), rand(24, 3, seed=1, dtype=torch.float64), 8
+    plan = KMixup(k, 1.0, metric="euclidean").plan(x, x2)
+    for start in range(0, 24, k):
+        cost = cdist(x[start : start + k], x2[start : start + k])  # the paper's Figure 5
+        expected = linear_sum_assignment(cost)[1] + start
+        np.testing.assert_array_equal(plan.partner[start : start + k].numpy(), expected)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cosine", lambda x, y: torch.cdist(x, y, p=1)])
+def test_k_one_is_mixup_whatever_the_metric(metric):
+    plans = [KMixup(1, 1.0, metric=m, generator=generator()).plan(rand(10, 3)) for m in (metric, "sqeuclidean")]
+    torch.testing.assert_close(plans[0].partner, plans[1].partner)
+    torch.testing.assert_close(plans[0].partner, plans[0].unmatched)
+    torch.testing.assert_close(plans[0].lam, plans[1].lam)
+
+
+def test_a_metric_function_decides_the_matching():
+    x = rand(40, 5, dtype=torch.float64)
+    named, own = (KMixup(8, 1.0, metric=m, generator=generator()).plan(x) for m in ("euclidean", torch.cdist))
+    torch.testing.assert_close(named.partner, own.partner)
+
+
+def test_features_are_matched_and_the_inputs_are_mixed():
+    x = rand(32, 3, 4, 4)
+    mixer = KMixup(8, 1.0, features=lambda images: images.mean((2, 3)), generator=generator())
+    plan = mixer.plan(x)
+    by_hand = KMixup(8, 1.0, generator=generator()).plan(x.mean((2, 3)))
+    torch.testing.assert_close(plan.partner, by_hand.partner)
+    assert plan.mix(x).shape == x.shape
+
+
+def test_a_feature_network_is_neither_saved_nor_trained_nor_differentiated():
+    network = torch.nn.Linear(3, 2)
+    mixer = KMixup(4, 1.0, features=network, num_classes=3)
+    x = rand(8, 3).requires_grad_()
+    mixer(x, labels(8))[0].sum().backward()
+    assert list(mixer.parameters()) == []
+    assert list(mixer.state_dict()) == ["_extra_state"]
+    assert network.weight.grad is None
+
+
+def test_images_are_matched_as_flat_vectors():
+    x = rand(32, 2, 3, 3)
+    plans = [KMixup(8, 1.0, generator=generator()).plan(points) for points in (x, x.flatten(1))]
+    torch.testing.assert_close(plans[0].partner, plans[1].partner)
+
+
+def test_scalars_per_sample_can_be_matched():
+    x = torch.arange(16.0)
+    plan = KMixup(8, 1.0, generator=generator()).plan(x)
+    assert plan.stats(x).matched_sq_distance <= plan.stats(x).unmatched_sq_distance
+
+
+def test_a_small_batch_uses_the_largest_k_that_fits_and_warns_once():
+    mixer = KMixup(16, 1.0)
+    with pytest.warns(UserWarning, match="a batch of 10 is too small for k=16: using k=5"):
+        mixer.plan(rand(10, 2))
+    mixer.plan(rand(10, 2))  # a second warning would be an error here
+    plan = mixer.plan(rand(3, 2))
+    assert (plan.partner != torch.arange(3)).all()
+
+
+def test_a_batch_of_one_is_left_alone():
+    x, y = KMixup(4, 1.0, num_classes=3)(rand(1, 2), torch.tensor([2]))
+    torch.testing.assert_close(x, rand(1, 2), rtol=0, atol=0)
+    torch.testing.assert_close(y, torch.tensor([[0.0, 0.0, 1.0]]))
+
+
+# --- lam --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0, 4.0, 100.0])
+def test_lam_follows_its_beta_distribution(alpha):
+    mixer = KMixup(1, alpha, lam_per="sample", generator=generator())
+    lam = mixer.plan(rand(20_000, 1, dtype=torch.float64)).lam
+    # Numbers near 1 are rounded to it (8 % of them at alpha = 0.05), so the lower half is compared, at five sigma.
+    lower = lam[lam < 0.5].numpy()
+    assert kstest(lower, lambda v: 2 * beta.cdf(v, alpha, alpha)).pvalue > 5.7e-7
+    assert abs(len(lower) / 20_000 - 0.5) < 5 * 0.5 / 20_000**0.5
+
+
+def test_lam_is_drawn_per_batch_block_or_sample():
+    x, k = rand(40, 2), 8
+    distinct = {}
+    for lam_per in ("batch", "block", "sample"):
+        plan = KMixup(k, 1.0, lam_per=lam_per, generator=generator(3)).plan(x)
+        distinct[lam_per] = len(plan.lam.unique())
+        if lam_per == "block":  # constant within each block of the drawn order
+            order = torch.randperm(40, generator=generator(3))
+            assert all(len(plan.lam[block].unique()) == 1 for block in order.split(k))
+    assert distinct == {"batch": 1, "block": 5, "sample": 40}
+
+
+def test_alpha_inf_is_one_half_and_alpha_zero_is_the_identity():
+    x = rand(16, 3)
+    assert KMixup(4, float("inf")).plan(x).lam == 0.5
+    mixed, soft = KMixup(4, 0.0, num_classes=3)(x, labels(16))
+    torch.testing.assert_close(mixed, x, rtol=0, atol=0)
+    torch.testing.assert_close(soft, F.one_hot(labels(16), 3).float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
+def test_p_is_the_probability_of_mixing(lam_per):
+    mixer = KMixup(2, 1.0, p=0.3, lam_per=lam_per, generator=generator())
+    lam = torch.cat([mixer.plan(rand(20, 2)).lam.reshape(-1) for _ in range(400)])
+    share = (lam < 1).double().mean()
+    draws = {"batch": 400, "block": 4000, "sample": 8000}[lam_per]
+    assert abs(share - 0.3) < 5 * (0.3 * 0.7 / draws) ** 0.5
+    assert KMixup(2, 1.0, p=0.0).plan(rand(20, 2)).lam == 1
+
+
+# --- randomness -------------------------------------------------------------------------------------------------------
+
+
+def test_a_generator_decides_everything_and_the_global_one_is_untouched():
+    x = rand(24, 3)
+    before = torch.get_rng_state()
+    first, second = (KMixup(4, 1.0, generator=generator(9)).plan(x) for _ in range(2))
+    torch.testing.assert_close(first.partner, second.partner)
+    torch.testing.assert_close(first.lam, second.lam)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_a_generator_torchs_global_seed_decides():
+    x, mixer = rand(24, 3), KMixup(4, 1.0)
+    torch.manual_seed(1)
+    first = mixer.plan(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(mixer.plan(x).partner, first.partner)
+
+
+def test_successive_plans_differ():
+    mixer, x = KMixup(4, 1.0, generator=generator()), rand(64, 3)
+    assert not torch.equal(mixer.plan(x).partner, mixer.plan(x).partner)
+
+
+def test_a_restored_mixer_continues_the_same_stream():
+    x = rand(24, 3)
+    mixer = KMixup(4, 1.0, generator=generator())
+    mixer.plan(x)
+    saved = {name: value.clone() for name, value in mixer.state_dict().items()}
+    expected = mixer.plan(x)
+    resumed = KMixup(4, 1.0, generator=torch.Generator())
+    resumed.load_state_dict(saved)
+    plan = resumed.plan(x)
+    torch.testing.assert_close(plan.partner, expected.partner)
+    torch.testing.assert_close(plan.lam, expected.lam)
+
+
+def test_state_survives_a_weights_only_checkpoint(tmp_path):
+    mixer = KMixup(4, 1.0, generator=generator())
+    torch.save(mixer.state_dict(), tmp_path / "mixer.pt")
+    state = torch.load(tmp_path / "mixer.pt", weights_only=True)
+    KMixup(4, 1.0, generator=torch.Generator()).load_state_dict(state)
+    with pytest.raises(ValueError, match="must both have a generator, or both none"):
+        KMixup(4, 1.0).load_state_dict(state)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda mixer: pickle.loads(pickle.dumps(mixer))])
+def test_a_copy_draws_what_the_original_draws(clone):
+    mixer, x = KMixup(4, 1.0, num_classes=3, generator=generator()), rand(24, 3)
+    other = clone(mixer)
+    torch.testing.assert_close(other.plan(x).partner, mixer.plan(x).partner)
+    assert repr(other) == repr(mixer)
+
+
+# --- the call ---------------------------------------------------------------------------------------------------------
+
+
+def test_soft_targets_are_the_mixed_one_hot_labels_and_sum_to_one():
+    x, y = rand(24, 3), labels(24)
+    mixer = KMixup(4, 1.0, num_classes=3, generator=generator())
+    x_mixed, y_soft = mixer(x, y)
+    plan = KMixup(4, 1.0, generator=generator()).plan(x)
+    torch.testing.assert_close(x_mixed, plan.mix(x))
+    torch.testing.assert_close(y_soft, plan.mix(F.one_hot(y, 3).float()))
+    torch.testing.assert_close(y_soft.sum(1), torch.ones(24))
+    assert y_soft.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("x_dtype", "y_dtype", "soft_dtype"),
+    [
+        (torch.float16, torch.int64, torch.float32),
+        (torch.bfloat16, torch.float16, torch.float32),
+        (torch.float32, torch.int32, torch.float32),
+        (torch.float64, torch.float64, torch.float64),
+    ],
+)
+def test_x_keeps_its_dtype_and_soft_targets_are_float32_at_least(x_dtype, y_dtype, soft_dtype):
+    y = F.one_hot(labels(16), 3).to(y_dtype) if y_dtype.is_floating_point else labels(16).to(y_dtype)
+    x, soft = KMixup(4, 1.0, num_classes=3)(rand(16, 3).to(x_dtype), y)
+    assert (x.dtype, soft.dtype) == (x_dtype, soft_dtype)
+
+
+def test_regression_targets_are_mixed_as_they_are():
+    x, y = rand(16, 3), rand(16, seed=1)
+    mixer = KMixup(4, 1.0, generator=generator())
+    _, target = mixer(x, y)
+    torch.testing.assert_close(target, KMixup(4, 1.0, generator=generator()).plan(x).mix(y))
+
+
+def test_numpy_in_numpy_out():
+    x, y = rand(16, 3).numpy(), labels(16).numpy()
+    x_mixed, y_soft = KMixup(4, 1.0, num_classes=3, generator=generator())(x, y)
+    as_tensors = KMixup(4, 1.0, num_classes=3, generator=generator())(torch.from_numpy(x), torch.from_numpy(y))
+    assert isinstance(x_mixed, np.ndarray)
+    assert isinstance(y_soft, np.ndarray)
+    np.testing.assert_array_equal(x_mixed, as_tensors[0].numpy())
+    np.testing.assert_array_equal(y_soft, as_tensors[1].numpy())
+
+
+def test_a_pair_and_a_dict_sample_come_back_in_their_structure():
+    x, y = rand(16, 3), labels(16)
+    pair, sample, renamed = (
+        KMixup(4, 1.0, num_classes=3, generator=generator(), labels_getter=getter)
+        for getter in (None, None, lambda s: "digit")
+    )
+    expected = pair([x, y])
+    out = sample({"image": x, "label": y, "path": ["a"] * 16, "index": torch.arange(16)})
+    torch.testing.assert_close(out["image"], expected[0])
+    torch.testing.assert_close(out["label"], expected[1])
+    assert out["path"] == ["a"] * 16
+    assert torch.equal(out["index"], torch.arange(16))
+    torch.testing.assert_close(renamed({"image": x, "digit": y})["digit"], expected[1])
+
+
+def test_several_inputs_are_mixed_alike_and_features_choose_what_is_matched():
+    x = {"image": rand(16, 3), "meta": rand(16, 2, seed=1)}
+    mixer = KMixup(4, 1.0, features=lambda inputs: inputs["image"], num_classes=3, generator=generator())
+    mixed, _ = mixer(x, labels(16))
+    plan = KMixup(4, 1.0, generator=generator()).plan(x["image"])
+    torch.testing.assert_close(mixed, plan.mix(x))
+
+
+def test_eval_mode_mixes_nothing():
+    x, y = rand(16, 3), labels(16)
+    mixer = KMixup(4, 1.0, num_classes=3).eval()
+    x_same, y_soft = mixer(x, y)
+    assert x_same is x
+    torch.testing.assert_close(y_soft, F.one_hot(y, 3).float())
+    torch.testing.assert_close(mixer.plan(x).mix(x), x, rtol=0, atol=0)
+    torch.testing.assert_close(mixer.plan(x).loss(F.cross_entropy, x, y), F.cross_entropy(x, y))
+
+
+def test_inputs_and_labels_are_unchanged():
+    x, y = rand(16, 3), labels(16)
+    KMixup(4, 1.0, num_classes=3)(x, y)
+    torch.testing.assert_close(x, rand(16, 3), rtol=0, atol=0)
+    assert torch.equal(y, labels(16))
+
+
+def test_finite_data_whose_sum_overflows_are_not_refused():
+    x = torch.full((4, 2), 3e38)
+    assert len(KMixup(1, 1.0).plan(x)) == 4
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+NAN_ROWS = torch.zeros(8, 3)
+NAN_ROWS[2, 1], NAN_ROWS[5, 0] = float("nan"), float("inf")
+X, Y = torch.zeros(8, 3), torch.zeros(8, dtype=torch.int64)
+
+
+def mixer(**kwargs) -> KMixup:
+    return KMixup(**{"k": 4, "alpha": 1.0, "num_classes": 3, **kwargs})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: mixer(k=0), ValueError, "k must be >= 1, got 0. k=1 is mixup"),
+        (lambda: mixer(k=-3), ValueError, "k must be >= 1, got -3"),
+        (lambda: mixer(k=2.0), TypeError, "k must be an integer, got 2.0"),
+        (lambda: mixer(k=True), TypeError, "k must be an integer, got True"),
+        (lambda: mixer(k="16"), TypeError, "k must be an integer, got '16'"),
+        (lambda: mixer(alpha=-0.1), ValueError, "alpha must be >= 0 .* got -0.1. Use alpha=0"),
+        (lambda: mixer(alpha=float("nan")), ValueError, "alpha must be >= 0 .* got nan"),
+        (lambda: mixer(alpha="1"), TypeError, "alpha must be a number, got '1'"),
+        (lambda: mixer(alpha=None), TypeError, "alpha must be a number, got None"),
+        (lambda: mixer(metric="l2"), ValueError, "metric must be one of sqeuclidean, euclidean, cosine"),
+        (lambda: mixer(metric=None), ValueError, "metric must be one of"),
+        (lambda: mixer(pairing="random"), ValueError, "pairing must be one of roll, shuffle, got 'random'"),
+        (lambda: mixer(lam_per="pixel"), ValueError, "lam_per must be one of batch, block, sample, got 'pixel'"),
+        (lambda: mixer(solver="sinkhorn"), ValueError, "solver must be one of"),
+        (lambda: mixer(num_classes=0), ValueError, "num_classes must be >= 1, got 0"),
+        (lambda: mixer(num_classes=3.0), TypeError, "num_classes must be an integer"),
+        (lambda: mixer(p=1.5), ValueError, r"p must be a probability in \[0, 1\], got 1.5"),
+        (lambda: mixer(p=float("nan")), ValueError, "p must be a probability"),
+        (lambda: mixer(generator=0), TypeError, "generator must be a torch.Generator, got int"),
+        (lambda: mixer(features=torch.zeros(8, 3)), TypeError, "features must be a function.*mixer.plan"),
+        (lambda: mixer()(NAN_ROWS, Y), ValueError, r"x has 2 row\(s\) with NaN or infinite.*first is row 2"),
+        (lambda: mixer(k=1)(NAN_ROWS, Y), ValueError, r"x has 2 row\(s\)"),
+        (lambda: mixer(k=2)(NAN_ROWS, Y), ValueError, r"x has 2 row\(s\)"),
+        (lambda: mixer().plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
+        (lambda: mixer(k=1).plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
+        (lambda: mixer().plan(3e38 * torch.eye(8)), ValueError, "cost must be finite.*rescale it if squares overflow"),
+        (lambda: mixer()(X.to(torch.uint8), Y), TypeError, r"x must be floating point, got torch.uint8 \[8, 3\]"),
+        (lambda: mixer()(X.numpy().astype("uint8"), Y.numpy()), TypeError, "x must be floating point, got uint8"),
+        (lambda: mixer()([1.0] * 8, Y), TypeError, "x must be floating point, got float"),
+        (lambda: mixer()(X, Y[:7]), ValueError, "x and y must have the same length, got 8 and 7"),
+        (lambda: mixer()(X, Y + 3), ValueError, r"labels must lie in 0..2 .*got 8 outside, the first 3 at row 0"),
+        (lambda: mixer()(X, Y - 1), ValueError, "labels must lie in 0..2"),
+        (lambda: mixer(num_classes=None)(X, Y), ValueError, "num_classes is required"),
+        (lambda: mixer()(X, Y.bool()), TypeError, "y must not be bool: use y.long"),
+        (lambda: mixer()(X, Y[:, None]), ValueError, r"integer labels must have shape \[B\], got \[8, 1\]"),
+        (lambda: mixer()(X, [0] * 8), TypeError, "y must be a tensor or a numpy array, got list"),
+        (lambda: mixer()(X), TypeError, r"takes inputs and labels, got 1 argument.*plan.mix"),
+        (lambda: mixer()(X, Y, X), TypeError, r"got 3 argument"),
+        (lambda: mixer()({"image": X, "category": Y}), ValueError, "the labels must be one of the keys"),
+        (lambda: mixer()({"image": X, "label": Y, "y": Y}), ValueError, "labels_getter"),
+        (lambda: mixer()({"image": X.view(8, 3, 1).byte(), "label": Y}), TypeError, r"under \['image'\].*to float"),
+        (lambda: mixer()({"a": X, "b": X, "label": Y}), ValueError, "one floating-point tensor to match on, got 2"),
+        (lambda: mixer().plan(X, X[:4]), ValueError, r"same shape, got \[8, 3\] and \[4, 3\]. Drop the last"),
+        (lambda: mixer().plan(X[:0]), ValueError, "a batch of at least one sample"),
+        (lambda: mixer().plan(torch.tensor(1.0)), ValueError, "a batch of at least one sample"),
+        (lambda: mixer(metric=lambda a, b: a).plan(X), ValueError, r"metric must return a tensor of costs \[2, 4, 4\]"),
+        (lambda: mixer(metric=lambda a, b: torch.cdist(a, b) / 0).plan(X), ValueError, "cost must be finite"),
+    ],
+)
+def test_bad_input_is_refused_with_the_argument_and_the_remedy(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,140 @@
+"""The promises of the package as a whole: its layers, its names, its import, and the page that maps it to the paper."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kmixup
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "kmixup"
+
+# A module imports only from layers before its own. Adapters and experiments stand beside each other.
+LAYERS = {
+    "transport": 0,
+    "streams": 0,
+    "plan": 0,
+    "mixing": 1,
+    "calibration": 2,
+    "theory": 3,
+    "diagnostics": 3,
+    "manifold": 3,
+    "adapters": 4,
+    "experiments": 4,
+    "cli": 5,
+    "__main__": 6,
+}
+CORE = {"transport", "streams", "plan", "mixing", "calibration", "theory", "diagnostics", "manifold"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Absolute imports of a file, each with whether it runs on import."""
+    tree = ast.parse(path.read_text())
+    top = set(ast.walk(tree)) - {
+        inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.append((node.module or "", node in top))
+    return found
+
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_imports_only_what_stands_before_it(path):
+    here = room(path)
+    for name, _ in imports(path):
+        if name.split(".")[0] != "kmixup":
+            continue
+        there = name.split(".")[1] if "." in name else "mixing"
+        if here == there:
+            continue
+        assert LAYERS[there] < LAYERS[here] or (LAYERS[here], here) == (LAYERS[there], there), f"{here} -> {there}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) in CORE], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_the_library_needs_only_torch_numpy_and_scipy(path):
+    heavy = {"matplotlib", "torchvision", "sklearn", "pandas", "pydantic", "rich", "typer"}
+    for name, at_import in imports(path):
+        assert not (at_import and name.split(".")[0] in heavy), f"{path} imports {name}"
+
+
+def test_all_lists_exactly_the_public_names():
+    assert sorted(kmixup.__all__) == kmixup.__all__
+    public = {name for name in vars(kmixup) if not name.startswith("_")}
+    modules = {p.stem for p in SOURCE.glob("*.py")} | {p.name for p in SOURCE.iterdir() if p.is_dir()}
+    assert public - modules == set(kmixup.__all__)
+
+
+@pytest.mark.parametrize("name", kmixup.__all__)
+def test_every_public_name_is_documented(name):
+    assert len(getattr(kmixup, name).__doc__ or "") > 40
+
+
+def test_importing_kmixup_imports_no_framework():
+    code = "import sys, kmixup; print(' '.join(sorted({name.split('.')[0] for name in sys.modules})))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torchvision", "sklearn", "matplotlib", "pandas", "lightning", "transformers", "timm"} & set(loaded)
+
+
+def test_importing_kmixup_takes_little_longer_than_importing_torch():
+    code = "import time, torch; t = time.perf_counter(); import kmixup; print(time.perf_counter() - t)"
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(runs) < 0.3
+
+
+# --- PAPER.md ---------------------------------------------------------------------------------------------------------
+
+
+def rows() -> list[list[str]]:
+    table = (ROOT / "PAPER.md").read_text().split("## Deviations")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def tags() -> dict[str, Path]:
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        for tag in re.findall(r"^\s+Paper: (.+(?:\n\s{4,}\S.*)*)", path.read_text(), re.MULTILINE):
+            found[" ".join(tag.replace('"""', "").split()).rstrip(".")] = path
+    return found
+
+
+def test_every_paper_tag_has_a_row():
+    statements = {row[0] for row in rows()}
+    missing = {tag: str(path) for tag, path in tags().items() if tag not in statements}
+    assert not missing
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0][:60])
+def test_every_row_names_things_that_exist(row):
+    paper, code, test, status = row
+    assert paper
+    assert status
+    for symbol in re.findall(r"`(kmixup[\w.]*)`", code):
+        module, found = "kmixup", kmixup
+        for part in symbol.split(".")[1:]:
+            module = f"{module}.{part}"
+            if not hasattr(found, part):
+                importlib.import_module(module)
+            found = getattr(found, part)
+    for path in re.findall(r"`((?:src|tests|results|docs)/[\w./*-]+)`", code + test):
+        assert list(ROOT.glob(path)), f"{path} does not exist"

@@ -1,0 +1,209 @@
+"""Applying a plan: the formula, the structures it takes, the losses, and what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kmixup import KMixup, MixPlan, assign, cost_matrix, transport_cost
+
+
+def rand(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def labels(batch: int, classes: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(classes, (batch,), generator=torch.Generator().manual_seed(seed))
+
+
+def drawn(batch: int = 12, k: int = 4, lam_per: str = "batch", seed: int = 0, dtype=torch.float64) -> MixPlan:
+    mixer = KMixup(k, 1.0, lam_per=lam_per, generator=torch.Generator().manual_seed(seed))
+    return mixer.plan(rand(batch, 3, dtype=dtype))
+
+
+def column(plan: MixPlan, ndim: int = 2) -> torch.Tensor:
+    return plan.lam.view(-1, *[1] * (ndim - 1)) if plan.lam.ndim else plan.lam
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-15), (torch.float32, 1e-6)])
+def test_mixing_is_torchvisions_formula(lam_per, dtype, tolerance):
+    plan = drawn(lam_per=lam_per, dtype=dtype)
+    x = torch.rand(12, 3, 4, 4, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    lam = column(plan, 4)
+    by_hand = x[plan.partner].mul(1.0 - lam).add_(x.mul(lam))  # torchvision.transforms.v2.MixUp
+    torch.testing.assert_close(plan.mix(x), by_hand, rtol=0, atol=tolerance)
+
+
+def test_a_plan_on_a_second_batch_takes_the_partner_from_there():
+    x, x2 = rand(8, 3), rand(8, 3, seed=1)
+    plan = KMixup(4, 1.0, generator=torch.Generator().manual_seed(0)).plan(x, x2)
+    torch.testing.assert_close(plan.mix(x, x2), plan.lam * x + (1 - plan.lam) * x2[plan.partner])
+    assert plan.from_second
+
+
+def test_mixing_moves_nothing_in_place_and_keeps_dtypes():
+    plan = drawn()
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        x = rand(12, 3, dtype=torch.float64).to(dtype)
+        before = x.clone()
+        assert plan.mix(x).dtype == dtype
+        torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_mixed_in_float32_and_rounded_once(dtype):
+    plan = drawn(dtype=torch.float32)
+    x = rand(12, 50).to(dtype)
+    exact = (plan.lam * x.float() + (1 - plan.lam) * x.float()[plan.partner]).to(dtype)
+    torch.testing.assert_close(plan.mix(x), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
+def test_the_gradient_flows_through_x_with_its_weights(lam_per):
+    plan = drawn(lam_per=lam_per)
+    x = rand(12, 3).requires_grad_()
+    plan.mix(x).sum().backward()
+    lam = plan.lam.expand(12)
+    expected = lam.clone().index_add_(0, plan.partner, 1 - lam)  # own weight, plus what partners take
+    torch.testing.assert_close(x.grad, expected.unsqueeze(1).expand(12, 3))
+    assert torch.autograd.gradcheck(plan.mix, rand(12, 3, seed=3).requires_grad_())
+
+
+def test_mixing_keeps_the_batch_mean_when_every_sample_is_a_partner_once():
+    plan, x = drawn(batch=30, k=4), rand(30, 5)
+    torch.testing.assert_close(plan.mix(x).mean(0), x.mean(0))
+
+
+def test_wasserstein_distance_is_linear_along_the_displacement():
+    # Displacement interpolation is a geodesic of W2: at lam it lies (1 - lam) of the way.
+    x, x2 = rand(32, 3), rand(32, 3, seed=1)
+    plan = KMixup(32, 1.0).plan(x, x2)
+
+    def w2(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        cost = cost_matrix(a, b)
+        return transport_cost(cost, assign(cost)).sqrt()
+
+    for lam in (0.0, 0.25, 0.7, 1.0):
+        at_lam = replace(plan, lam=torch.tensor(lam, dtype=torch.float64))
+        torch.testing.assert_close(w2(x, at_lam.mix(x, x2)), (1 - lam) * w2(x, x2))
+
+
+def test_pytrees_numpy_and_tensors_mix_alike():
+    plan, x = drawn(), rand(12, 3)
+    expected = plan.mix(x)
+    tree = plan.mix({"a": x, "b": [x, (x.numpy(),)]})
+    torch.testing.assert_close(tree["a"], expected)
+    torch.testing.assert_close(tree["b"][0], expected)
+    assert isinstance(tree["b"][1][0], np.ndarray)
+    np.testing.assert_array_equal(tree["b"][1][0], expected.numpy())
+    np.testing.assert_array_equal(plan.partner_of(x.numpy()), x[plan.partner].numpy())
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
+def test_two_target_cross_entropy_equals_soft_target_cross_entropy(lam_per):
+    plan = drawn(lam_per=lam_per, dtype=torch.float32)
+    logits, y = rand(12, 5, dtype=torch.float32), labels(12, 5)
+    soft = F.cross_entropy(logits, plan.mix(F.one_hot(y, 5).float()))
+
+    def loss_fn(z, t):
+        return F.cross_entropy(z, t, reduction="none" if lam_per != "batch" else "mean")
+
+    torch.testing.assert_close(plan.loss(loss_fn, logits, y), soft, rtol=0, atol=1e-6)
+
+
+def test_per_pixel_losses_are_weighted_per_sample_and_averaged():
+    plan = drawn(lam_per="sample")
+    logits, masks = rand(12, 3, 4, 4), labels(12 * 16, 3).view(12, 4, 4)
+
+    def pixel_loss(z, t):
+        return F.cross_entropy(z, t, reduction="none")
+
+    by_hand = torch.stack(
+        [
+            plan.lam[i] * pixel_loss(logits[i : i + 1], masks[i : i + 1]).mean()
+            + (1 - plan.lam[i]) * pixel_loss(logits[i : i + 1], masks[plan.partner[i]][None]).mean()
+            for i in range(12)
+        ]
+    ).mean()
+    torch.testing.assert_close(plan.loss(pixel_loss, logits, masks), by_hand)
+
+
+def test_accuracy_of_the_true_mixture_is_the_larger_weight_where_classes_differ():
+    plan = drawn(lam_per="sample")
+    y = torch.arange(12)  # all classes differ
+    predictions = F.one_hot(y, 12).double()  # always the sample's own class
+    torch.testing.assert_close(plan.accuracy(predictions, y), plan.lam.mean())
+    torch.testing.assert_close(plan.accuracy(predictions[plan.partner], y), (1 - plan.lam).mean())
+    torch.testing.assert_close(plan.accuracy(predictions, F.one_hot(y, 12).float()), plan.lam.mean())
+
+
+def test_stats_measure_what_they_say():
+    x, y = rand(64, 2), labels(64, 3)
+    plan = KMixup(16, 1.0, generator=torch.Generator().manual_seed(0)).plan(x)
+    stats = plan.stats(x, y)
+    assert stats.matched_sq_distance == pytest.approx(float((x - x[plan.partner]).square().sum(1).mean()))
+    assert stats.unmatched_sq_distance == pytest.approx(float((x - x[plan.unmatched]).square().sum(1).mean()))
+    assert stats.matched_sq_distance < 0.5 * stats.unmatched_sq_distance
+    assert stats.self_share == 0
+    assert stats.same_class_share == pytest.approx(float((y == y[plan.partner]).double().mean()))
+    assert plan.stats(x, F.one_hot(y, 3).float()).same_class_share == stats.same_class_share
+    assert plan.stats(x).same_class_share is None
+    assert plan.stats(x.numpy(), y.numpy()) == stats
+
+
+def test_the_released_codes_shuffle_mixes_samples_with_themselves_and_roll_does_not():
+    x = rand(64, 2)
+    for pairing, share in (("shuffle", 1.0), ("roll", 0.0)):
+        mixer = KMixup(64 if pairing == "shuffle" else 32, 1.0, pairing=pairing)
+        assert mixer.plan(x).stats(x).self_share == share
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p: p.mix(torch.zeros(12, 3, dtype=torch.uint8)), TypeError, "uint8.*Scale images to float"),
+        (lambda p: p.mix({"y": labels(12, 3)}), TypeError, "one-hot, or use plan.loss"),
+        (lambda p: p.mix(torch.zeros(11, 3)), ValueError, r"batch length 12 first, got shape \[11, 3\]"),
+        (lambda p: p.mix(torch.tensor(1.0)), ValueError, "batch length 12"),
+        (lambda p: p.mix({"path": "a.png"}), TypeError, "every leaf must be a tensor or a numpy array, got str"),
+        (lambda p: p.mix(torch.zeros(12, 3), torch.zeros(12, 3)), ValueError, "x2 was given, but"),
+        (lambda p: p.loss(F.cross_entropy, torch.zeros(12, 3), labels(9, 3)), ValueError, "size|batch length"),
+        (lambda p: p.partner_of(labels(9, 3)), ValueError, "batch length 12"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(drawn())
+
+
+def test_a_missing_second_batch_is_refused():
+    plan = KMixup(4, 1.0).plan(rand(8, 3), rand(8, 3))
+    with pytest.raises(ValueError, match="x2 is required"):
+        plan.mix(rand(8, 3))
+    with pytest.raises(ValueError, match="y2 is required"):
+        plan.accuracy(rand(8, 3), labels(8, 3))
+
+
+def test_one_loss_for_a_batch_of_different_lams_is_refused():
+    plan = drawn(lam_per="sample")
+    with pytest.raises(ValueError, match='reduction="none"'):
+        plan.loss(F.cross_entropy, rand(12, 3), labels(12, 3))
+    with pytest.raises(ValueError, match="one loss for each of 12 samples"):
+        plan.loss(lambda z, y: torch.zeros(5), rand(12, 3), labels(12, 3))
+
+
+def test_a_plan_is_frozen_and_moves_between_devices():
+    plan = drawn()
+    with pytest.raises(AttributeError):
+        plan.lam = torch.tensor(0.5)
+    assert plan.to("meta").partner.device.type == "meta"
+    assert len(plan) == 12

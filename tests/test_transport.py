@@ -1,0 +1,232 @@
+"""Cost matrices and assignments against brute force, scipy in float64, and optima planted by construction."""
+
+import itertools
+
+import numpy as np
+import ot
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from kmixup import assign, cost_matrix, transport_cost
+from kmixup.transport import METRICS, _has_lapcpp
+
+RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def points(n: int, k: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(n, k, d, generator=generator(seed), dtype=torch.float64).to(dtype)
+
+
+def optimum(cost: np.ndarray) -> float:
+    return float(cost[linear_sum_assignment(cost)].sum())
+
+
+def assert_optimal(x: torch.Tensor, y: torch.Tensor, dtype: torch.dtype, metric: str = "sqeuclidean") -> None:
+    """The matching found in ``dtype`` costs, in the float64 problem, no more than the float64 optimum."""
+    x, y = x.to(dtype), y.to(dtype)
+    sigma = assign(cost_matrix(x, y, metric)).numpy()
+    for b in range(len(x)):
+        exact = cdist(x[b].double().numpy(), y[b].double().numpy(), metric)
+        found = exact[np.arange(len(exact)), sigma[b]].sum()
+        best = optimum(exact)
+        assert sorted(sigma[b]) == list(range(len(exact)))
+        assert found <= best * (1 + RELATIVE[dtype]) + 1e-300, f"problem {b}: {found} > {best}"
+
+
+# --- the data that decide whether a matching is exact -----------------------------------------------------------------
+
+KINDS = {
+    "gaussian": lambda x: x,
+    "ties": lambda x: (2 * x).round(),
+    "duplicates": lambda x: x[:, torch.arange(x.shape[1]) // 2],
+    "offset 1e4": lambda x: x + 1e4,
+    "scale 1e6": lambda x: x * 1e6,
+    "scale 1e-6": lambda x: x * 1e-6,
+    "two far clusters": lambda x: x + 1e3 * (torch.arange(x.shape[1]) % 2).unsqueeze(1),
+    "one large coordinate": lambda x: torch.cat([x[..., :1] * 1e4, x[..., 1:]], -1),
+}
+BEYOND_FLOAT16 = {"scale 1e6", "one large coordinate"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [(kind, dtype) for kind in KINDS for dtype in RELATIVE if not (dtype == torch.float16 and kind in BEYOND_FLOAT16)],
+    ids=str,
+)
+def test_the_matching_is_optimal_in_float64_whatever_the_data_and_dtype(kind, dtype):
+    # 30 combinations x the sum of n = 20,000 problems over the suite, most of them small.
+    for k, d, n in [(2, 3, 200), (3, 40, 150), (5, 2, 130), (8, 60, 120), (16, 5, 50), (33, 100, 14), (128, 30, 3)]:
+        x = KINDS[kind](points(n, k, d, seed=k))
+        y = KINDS[kind](points(n, k, d, seed=1000 + k))
+        assert_optimal(x, y, dtype)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("d", [2, 50])
+def test_every_metric_is_matched_exactly_in_float32(metric, d):
+    assert_optimal(points(20, 16, d, seed=0) + 3, points(20, 16, d, seed=1) + 3, torch.float32, metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("d", [1, 2, 17, 300])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_costs_equal_scipys_for_every_leading_shape(metric, d, shape):
+    x = torch.randn(*shape, 5, d, generator=generator(0), dtype=torch.float64)
+    y = torch.randn(*shape, 7, d, generator=generator(1), dtype=torch.float64)
+    pairs = zip(x.view(-1, 5, d), y.view(-1, 7, d), strict=True)
+    expected = np.stack([cdist(a, b, metric) for a, b in pairs]).reshape(*shape, 5, 7)
+    torch.testing.assert_close(cost_matrix(x, y, metric), torch.from_numpy(expected), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_float32_costs_far_from_the_origin_keep_their_digits(metric):
+    x, y = (points(2, 6, 64, seed=seed, dtype=torch.float32) + 1e4 for seed in (0, 1))
+    exact = cost_matrix(x.double(), y.double(), metric)
+    torch.testing.assert_close(cost_matrix(x, y, metric).double(), exact, rtol=1e-5, atol=0)
+
+
+def test_identical_points_cost_exactly_nothing():
+    x = points(4, 10, 100, seed=0, dtype=torch.float32) * 100 + 1e3
+    assert cost_matrix(x, x).diagonal(dim1=-2, dim2=-1).abs().max() == 0
+
+
+def test_a_zero_vector_is_at_cosine_zero_from_everything_itself_included():
+    x = torch.zeros(1, 2, 3)
+    x[0, 1, 0] = 1
+    torch.testing.assert_close(cost_matrix(x, x, "cosine"), torch.tensor([[[1.0, 1.0], [1.0, 0.0]]]))
+
+
+def test_cosine_costs_do_not_under_or_overflow():
+    x = points(1, 4, 20, seed=0, dtype=torch.float32)
+    for scale in (1e-30, 1e30):
+        torch.testing.assert_close(cost_matrix(x * scale, x, "cosine"), cost_matrix(x, x, "cosine"), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_costs_are_computed_in_float32(dtype):
+    x = points(1, 8, 200, seed=0, dtype=dtype)
+    cost = cost_matrix(x, x.flip(1))
+    assert cost.dtype == torch.float32
+    exact = cost_matrix(x.double(), x.flip(1).double())
+    torch.testing.assert_close(cost.double(), exact, rtol=1e-5, atol=0)
+
+
+def test_autocast_does_not_lower_the_precision_of_costs():
+    x, y = (points(1, 32, 200, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = cost_matrix(x, y)
+    torch.testing.assert_close(inside, cost_matrix(x, y), rtol=0, atol=0)
+
+
+# --- assignment -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 6, 7])
+def test_assign_equals_brute_force_over_all_permutations(k):
+    cost = torch.rand(30, k, k, generator=generator(k), dtype=torch.float64)
+    perms = torch.tensor(list(itertools.permutations(range(k))))
+    best = torch.stack([c[torch.arange(k), perms].sum(1).min() for c in cost])
+    torch.testing.assert_close(transport_cost(cost, assign(cost)) * k, best)
+
+
+@pytest.mark.parametrize("solver", ["scipy", "lapcpp", "enumerate"])
+@pytest.mark.parametrize("shape", [(5, 5), (0, 5, 5), (7, 5, 5), (2, 3, 5, 5)])
+def test_every_solver_finds_the_same_cost_for_every_leading_shape(solver, shape):
+    cost = torch.randn(*shape, generator=generator(0), dtype=torch.float64)
+    sigma = assign(cost, solver)
+    assert sigma.dtype == torch.int64
+    assert sigma.shape == shape[:-1]
+    expected = torch.tensor([optimum(c) / 5 for c in cost.reshape(-1, 5, 5).numpy()], dtype=torch.float64)
+    torch.testing.assert_close(transport_cost(cost, sigma).flatten(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_planted_permutation_is_recovered():
+    # A convex gradient moves points optimally (Brenier): y = grad phi(x) is matched with its own x.
+    x = points(10, 40, 6, seed=0)
+    y = x + 0.5 * x.pow(3)  # phi(x) = |x|^2 / 2 + sum_j x_j^4 / 8
+    hidden = torch.stack([torch.randperm(40, generator=generator(b)) for b in range(10)])
+    shuffled = y.gather(1, hidden.unsqueeze(2).expand_as(y))
+    sigma = assign(cost_matrix(x, shuffled))
+    torch.testing.assert_close(hidden.gather(1, sigma), torch.arange(40).expand(10, 40))
+
+
+def test_optimal_matchings_are_cyclically_monotone():
+    x, y = points(1, 12, 3, seed=0)[0], points(1, 12, 3, seed=1)[0]
+    cost = cost_matrix(x, y)
+    matched = cost[:, assign(cost)]  # matched[i, j]: from x_i to the partner of x_j
+    swap_gain = matched.diagonal()[:, None] + matched.diagonal()[None, :] - matched - matched.T
+    assert swap_gain.max() <= 1e-12
+
+
+def test_transport_cost_equals_pots_wasserstein_distance():
+    x, y = points(1, 25, 4, seed=0)[0], points(1, 25, 4, seed=1)[0]
+    cost = cost_matrix(x, y)
+    weights = np.full(25, 1 / 25)
+    expected = ot.emd2(weights, weights, cost.numpy())
+    assert float(transport_cost(cost, assign(cost))) == pytest.approx(expected, rel=1e-10)
+
+
+def test_scaling_the_costs_does_not_change_the_matching():
+    cost = torch.rand(5, 20, 20, generator=generator(0), dtype=torch.float64)
+    for scale in (1e-12, 1e12):
+        torch.testing.assert_close(assign(cost * scale), assign(cost))
+
+
+def test_lapcpp_is_what_the_tests_run_by_default():
+    assert _has_lapcpp()
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["auto", "scipy", "lapcpp", "enumerate"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("k", [2, 6])
+def test_a_nonfinite_cost_is_refused_before_any_solver_sees_it(solver, bad, k):
+    cost = torch.zeros(3, k, k)
+    cost[1, 0, 1] = bad
+    with pytest.raises(ValueError, match=r"1 infinite or NaN entries, the first at \[1, 0, 1\]"):
+        assign(cost, solver)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: assign(torch.zeros(2, 3)), "square matrices"),
+        (lambda: assign(torch.zeros(4)), "square matrices"),
+        (lambda: assign(torch.zeros(2, 0, 0)), "k >= 1"),
+        (lambda: assign(torch.zeros(2, 2, dtype=torch.int64)), "floating point"),
+        (lambda: assign(torch.zeros(2, 2), "sinkhorn"), "solver must be one of"),
+        (lambda: assign(torch.zeros(9, 9), "enumerate"), "k <= 8, got k=9"),
+        (lambda: cost_matrix(torch.zeros(3, 2), torch.zeros(3, 4)), "equal leading shape and d"),
+        (lambda: cost_matrix(torch.zeros(3), torch.zeros(3)), "equal leading shape and d"),
+        (lambda: cost_matrix(torch.zeros(2, 3, 2), torch.zeros(1, 3, 2)), "equal leading shape and d"),
+        (lambda: cost_matrix(torch.zeros(3, 2), torch.zeros(3, 2), "manhattan"), "metric must be one of"),
+        (lambda: cost_matrix(torch.zeros(3, 2), torch.zeros(3, 2), lambda x, y: x), r"costs \[3, 3\].*got \[3, 2\]"),
+        (lambda: cost_matrix(torch.zeros(3, 2), torch.zeros(3, 2), lambda x, y: 0.0), "got float"),
+    ],
+)
+def test_a_wrong_argument_is_named_in_the_error(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_missing_solver_is_an_error_not_a_fallback(monkeypatch):
+    monkeypatch.setattr("kmixup.transport._has_lapcpp", lambda: False)
+    with pytest.raises(ImportError, match="pip install kmixup"):
+        assign(torch.zeros(5, 5), "lapcpp")
+    cost = -torch.eye(5)
+    torch.testing.assert_close(assign(cost), torch.arange(5))  # "auto" takes scipy
+
+
+def test_the_solver_is_a_registered_op_that_compiles_without_graph_breaks():
+    torch.library.opcheck(torch.ops.kmixup.assign, (torch.rand(3, 6, 6), "auto"))
+    cost = torch.rand(3, 6, 6, generator=generator(0))
+    compiled = torch.compile(lambda c: assign(c) + 0, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(cost), assign(cost))
