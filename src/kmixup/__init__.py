@@ -14,6 +14,7 @@ from kmixup.calibration import (
     mean_sq_distance,
     min_lam_sq,
 )
+from kmixup.manifold import KManifoldMixup
 from kmixup.mixing import KMixup
 from kmixup.plan import MixPlan, MixStats
 from kmixup.transport import assign, cost_matrix, transport_cost
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Calibration",
     "Estimate",
+    "KManifoldMixup",
     "KMixup",
     "MixPlan",
     "MixStats",

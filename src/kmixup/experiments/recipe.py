@@ -67,6 +67,7 @@ class Trial(Strict):
         lr: Learning rate of SGD, times ``lr_decay`` at each of ``milestones``, given as shares of the epochs.
         momentum: Of SGD.
         weight_decay: Of SGD.
+        channels_last: Whether images lie in memory with their channels last: other rounding, often faster.
         attack_epsilons: Sizes of the FGSM attacks on the trained model, in 1/255 of the pixel range.
         seed: Decides the data or split, the initial weights, the batches, the mixing.
     """
@@ -92,6 +93,7 @@ class Trial(Strict):
     lr_decay: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
+    channels_last: bool = False
     attack_epsilons: tuple[float, ...] = ()
     seed: int = Field(default=0, ge=0)
 

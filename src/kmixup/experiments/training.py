@@ -103,7 +103,8 @@ class Training:
         torch.manual_seed(seed_for(trial, "model"))
         build = MODELS[trial.model]
         self.model = build(tuple(self.data.x_train.shape[1:]), self.data.num_classes, **trial.model_options)
-        self.model.to(self.device)
+        self._memory_format = torch.channels_last if trial.channels_last else torch.contiguous_format
+        self.model.to(self.device, memory_format=self._memory_format)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay
         )
@@ -112,7 +113,7 @@ class Training:
         self.method: Method = METHODS[trial.method](trial, alpha_k, self._generators["mixing"], self.model)
         # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
         self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
-        self._x_test = self._normalised(self.data.x_test)
+        self._x_test = self._normalised(self.data.x_test).contiguous(memory_format=self._memory_format)
         self.epochs_done = 0
         self.diverged = False
         self._curves: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], "test_error": []}
@@ -225,7 +226,7 @@ class Training:
             x = self._x_train.index_select(0, batch)
             if data.augment is not None:
                 x = self._normalised(data.augment(x, self._generators["augment"]))
-            yield x, data.y_train.index_select(0, batch)
+            yield x.contiguous(memory_format=self._memory_format), data.y_train.index_select(0, batch)
 
     def _normalised(self, x: Tensor) -> Tensor:
         return normalise(x, self.data.mean, self.data.std)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kmixup.experiments.datasets import tabular, toy
+from kmixup.experiments.datasets import images, tabular, toy
 from kmixup.experiments.datasets.data import Data
 
 __all__ = ["DATASETS", "Data"]
@@ -19,4 +19,10 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "arrhythmia": tabular.arrhythmia,
     "phishing": tabular.phishing,
     "csv": tabular.csv,
+    "mnist": images.mnist,
+    "fashion-mnist": images.fashion_mnist,
+    "cifar10": images.cifar10,
+    "cifar100": images.cifar100,
+    "svhn": images.svhn,
+    "tiny-imagenet": images.tiny_imagenet,
 }

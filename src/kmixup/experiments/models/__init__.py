@@ -10,9 +10,11 @@ from collections.abc import Callable
 from torch import nn
 
 from kmixup.experiments.models.fc import fc
+from kmixup.experiments.models.lenet import lenet
 
 __all__ = ["MODELS"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "fc": fc,
+    "lenet": lenet,
 }

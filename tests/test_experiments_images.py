@@ -1,0 +1,255 @@
+"""Image data in their official formats, and augmentation on whole batches."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision import transforms
+
+from kmixup.experiments.datasets import DATASETS
+from kmixup.experiments.datasets.cache import decoded
+from kmixup.experiments.datasets.images import random_crop, random_crop_and_flip
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KMIXUP_CACHE", str(tmp_path / "cache"))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def numpy_generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+# --- files in the official formats ------------------------------------------------------------------------------------
+
+
+def write_idx(folder: Path, packed=False, n=(20, 10)):
+    """An IDX data set as its documentation describes it: magic number, sizes, bytes; everything big-endian."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, arrays = numpy_generator(), {}
+    for part, count in zip(("train", "t10k"), n, strict=True):
+        pixels = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        arrays[part] = pixels, labels
+        for name, array in ((f"{part}-images-idx3-ubyte", pixels), (f"{part}-labels-idx1-ubyte", labels)):
+            content = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+            if packed:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / name).write_bytes(content)
+    return arrays
+
+
+def write_cifar(folder: Path, names, label_key, classes, n=12):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, written = numpy_generator(), {}
+    for name in names:
+        pixels = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
+        labels = [int(label) for label in rng.integers(0, classes, n)]
+        # Byte keys are what Python 2's pickles hold; pickles made from text keys are read alike.
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, label_key: labels}, protocol=2))
+        written[name] = pixels, labels
+    return written
+
+
+def write_svhn(folder: Path):
+    from scipy.io import savemat
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, written = numpy_generator(), {}
+    for part, n in (("train", 20), ("test", 11)):
+        pixels = rng.integers(0, 256, (32, 32, 3, n), dtype=np.uint8)
+        labels = (np.arange(n) % 10 + 1).astype(np.uint8)[:, None]  # 1 ... 10, where 10 stands for 0
+        savemat(folder / f"{part}_32x32.mat", {"X": pixels, "y": labels})
+        written[part] = pixels, labels
+    return written
+
+
+def write_tiny_imagenet(folder: Path):
+    from PIL import Image
+
+    colours = {"n01443537": 20, "n01629819": 200}
+    annotations = []
+    for name, level in colours.items():
+        (folder / "train" / name / "images").mkdir(parents=True)
+        for i in range(3):
+            mode = "L" if i == 2 else "RGB"  # the official data have grey images too
+            Image.new(mode, (64, 64), level if mode == "L" else (level,) * 3).save(
+                folder / f"train/{name}/images/{name}_{i}.JPEG"
+            )
+    (folder / "val" / "images").mkdir(parents=True)
+    for i, (name, level) in enumerate(colours.items()):
+        Image.new("RGB", (64, 64), (level,) * 3).save(folder / f"val/images/val_{i}.JPEG")
+        annotations.append(f"val_{i}.JPEG\t{name}\t0\t0\t63\t63\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
+@pytest.mark.parametrize("below", ["", "mnist", "MNIST/raw"])
+def test_idx_files_are_read_as_pixels_in_the_unit_interval(tmp_path, packed, below):
+    arrays = write_idx(tmp_path / below, packed)
+    data = DATASETS["mnist"](tmp_path, 0)
+    for part, name in (("train", "train"), ("test", "t10k")):
+        pixels, labels = arrays[name]
+        torch.testing.assert_close(getattr(data, f"x_{part}"), torch.from_numpy(pixels).float()[:, None] / 255)
+        assert getattr(data, f"y_{part}").tolist() == labels.tolist()
+    assert data.num_classes == 10
+
+
+def test_mnist_and_fashion_mnist_do_not_take_each_others_folder(tmp_path):
+    write_idx(tmp_path / "mnist")
+    write_idx(tmp_path / "fashion-mnist", n=(7, 3))
+    assert len(DATASETS["mnist"](tmp_path, 0).x_train) == 20
+    assert len(DATASETS["fashion-mnist"](tmp_path, 0).x_train) == 7
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["raw", "gz"])
+def test_a_truncated_idx_file_is_refused(tmp_path, packed):
+    write_idx(tmp_path, packed)
+    file = tmp_path / ("train-images-idx3-ubyte" + (".gz" if packed else ""))
+    file.write_bytes(file.read_bytes()[:-400])
+    with pytest.raises(ValueError, match="not a whole IDX file"):
+        DATASETS["mnist"](tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "below", "train", "test", "label_key", "classes"),
+    [
+        ("cifar10", "cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "labels", 10),
+        ("cifar100", "cifar-100-python", ["train"], "test", "fine_labels", 100),
+    ],
+)
+def test_cifar_pickles_are_read_in_order(tmp_path, name, below, train, test, label_key, classes):
+    written = write_cifar(tmp_path / below, [*train, test], label_key, classes)
+    data = DATASETS[name](tmp_path, 0)
+    pixels = np.concatenate([written[part][0] for part in train]).reshape(-1, 3, 32, 32)
+    torch.testing.assert_close(data.x_train, torch.from_numpy(pixels).float() / 255)
+    assert data.y_train.tolist() == [label for part in train for label in written[part][1]]
+    assert data.y_test.tolist() == written[test][1]
+    assert data.num_classes == classes
+    assert "not the 50,000 + 10,000" in data.note
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return os.system, ("echo ran > /dev/null",)
+
+    write_cifar(tmp_path, [*[f"data_batch_{i}" for i in range(1, 6)], "test_batch"], "labels", 10)
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({"data": Runs(), "labels": []}))
+    with pytest.raises(ValueError, match=r"calls (posix|nt)\.system"):
+        DATASETS["cifar10"](tmp_path, 0)
+
+
+def test_svhn_is_read_with_ten_as_zero(tmp_path):
+    written = write_svhn(tmp_path / "svhn")
+    data = DATASETS["svhn"](tmp_path, 0)
+    pixels, labels = written["train"]
+    torch.testing.assert_close(data.x_train, torch.from_numpy(pixels.transpose(3, 2, 0, 1).copy()).float() / 255)
+    assert data.y_train.tolist() == [int(label) % 10 for label in labels.ravel()]
+    assert data.augment is None
+
+
+def test_tiny_imagenet_is_tested_on_its_validation_images(tmp_path):
+    write_tiny_imagenet(tmp_path / "tiny-imagenet-200")
+    data = DATASETS["tiny-imagenet"](tmp_path, 0)
+    assert data.x_train.shape == (6, 3, 64, 64)
+    assert data.y_train.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.y_test.tolist() == [0, 1]
+    torch.testing.assert_close(data.x_test[1], torch.full((3, 64, 64), 200 / 255), rtol=0, atol=2 / 255)
+
+
+def test_normalisation_uses_the_moments_of_the_training_pixels(tmp_path):
+    write_svhn(tmp_path)
+    data = DATASETS["svhn"](tmp_path, 0)
+    torch.testing.assert_close(data.mean, data.x_train.mean((0, 2, 3)))
+    torch.testing.assert_close(data.std, data.x_train.std((0, 2, 3), correction=0))
+
+
+def test_missing_files_are_an_error_that_names_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"test_batch.*--data-dir.*kmixup data fetch cifar10"):
+        DATASETS["cifar10"](tmp_path, 0)
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_decoded_once_and_again_when_they_change(tmp_path):
+    file = tmp_path / "numbers"
+    file.write_text("1")
+    calls = []
+
+    def decode():
+        calls.append(1)
+        return {"x": torch.tensor([int(file.read_text())])}
+
+    assert [decoded("numbers", [file], decode)["x"].item() for _ in range(2)] == [1, 1]
+    assert len(calls) == 1
+    file.write_text("27")
+    assert decoded("numbers", [file], decode)["x"].item() == 27
+
+
+def test_a_damaged_cache_file_is_decoded_again(tmp_path):
+    file = tmp_path / "numbers"
+    file.write_text("1")
+    decoded("numbers", [file], lambda: {"x": torch.ones(3)})
+    (cached,) = (tmp_path / "cache").rglob("*.safetensors")
+    cached.write_bytes(cached.read_bytes()[:20])
+    with pytest.warns(UserWarning, match="decoding again"):
+        assert decoded("numbers", [file], lambda: {"x": torch.ones(3)})["x"].sum() == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
+    file = tmp_path / "numbers"
+    file.write_text("1")
+    monkeypatch.setenv("KMIXUP_CACHE", str(file))  # a file where a folder should be
+    with pytest.warns(UserWarning, match="KMIXUP_CACHE"):
+        assert decoded("numbers", [file], lambda: {"x": torch.ones(3)})["x"].sum() == 3
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def test_every_crop_and_flip_of_torchvision_is_equally_likely():
+    # An image of distinct pixels tells from any crop where it was cut: 3 x 3 places (padding 1), times two.
+    size, n = 4, 18_000
+    image = torch.arange(1.0, 17.0).view(1, size, size)
+    batch = random_crop_and_flip(1)(image.expand(n, 1, size, size), generator())
+    ours = {tuple(crop.flatten().tolist()) for crop in batch.unique(dim=0)}
+
+    torch.manual_seed(0)
+    theirs_transform = transforms.Compose([transforms.RandomCrop(size, padding=1), transforms.RandomHorizontalFlip()])
+    theirs = {tuple(theirs_transform(image).flatten().tolist()) for _ in range(1000)}
+    assert ours == theirs
+    assert len(ours) == 18
+
+    _, counts = batch.flatten(1).unique(dim=0, return_counts=True)
+    sigma = (n * (1 / 18) * (17 / 18)) ** 0.5
+    assert (counts - n / 18).abs().max() < 5 * sigma
+
+
+def test_images_of_one_batch_are_cropped_independently():
+    size, n = 4, 20_000
+    image = torch.arange(1.0, 17.0).view(1, size, size)
+    batch = random_crop(1)(image.expand(2 * n, 1, size, size), generator())
+    same = (batch[:n] == batch[n:]).flatten(1).all(1).double().mean()
+    assert abs(same - 1 / 9) < 5 * ((1 / 9) * (8 / 9) / n) ** 0.5
+
+
+def test_augmentation_draws_from_its_generator_alone():
+    x = torch.rand(8, 3, 8, 8)
+    augment = random_crop_and_flip(2)
+    before = torch.get_rng_state()
+    torch.testing.assert_close(augment(x, generator(4)), augment(x, generator(4)), rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(augment(x, generator(4)), augment(x, generator(5)))
