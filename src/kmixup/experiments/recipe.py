@@ -8,16 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 if sys.version_info >= (3, 11):
-    pass
+    import tomllib
 else:
-    pass
+    import tomli as tomllib
 
 Options = dict[str, Any]
 
@@ -146,3 +149,301 @@ class Trial(Strict):
     def cell_id(self) -> str:
         """What all seeds and all reduced protocols of one cell share."""
         return self.model_copy(update={"seed": 0, "epochs": 1, "train_size": None}).id
+
+
+class Published(Strict):
+    """The paper's numbers of one cell, in percent. What the paper does not give, or was lost, stays None.
+
+    Attributes:
+        error: Test error.
+        xi: The xi printed above the column.
+        confidence: The half width that the caption gives.
+        attack: Error under FGSM, by epsilon in 1/255.
+    """
+
+    error: float | None = None
+    xi: float | None = None
+    confidence: float | None = None
+    attack: dict[str, float] = Field(default={})
+
+
+class Claim(Strict):
+    """A sentence of the paper about a table, in a form that runs can decide. See docs/experiments.md for the tests.
+
+    Attributes:
+        text: The sentence.
+        kind: ``"better"``: each cell of ``cells`` has a lower error than its cell of ``than``; ``"best"``: within each
+            set, the cell of ``cells`` has the lowest error; ``"best-of"``: within each set, the best cell of ``cells``
+            has a lower error than the best cell of ``than``; ``"below"``: each cell's error is below ``bound`` percent.
+        cells: Settings (or ``group``) that pick the cells the sentence is about; a value, or a list of values.
+        than: Settings that pick the cells they are compared with.
+        same: Settings that compared cells share: what makes a set.
+        exceptions: How many sets may fail, for "in all but one instance".
+        bound: In percent, for ``"below"``.
+        measure: ``"error"``, or ``"attack"`` for the error under each of the attacks.
+    """
+
+    text: str
+    kind: Literal["better", "best", "best-of", "below"]
+    cells: Options
+    than: Options = Field(default={})
+    same: tuple[str, ...] = ("group", "alpha")
+    exceptions: int = Field(default=0, ge=0)
+    bound: float | None = None
+    measure: Literal["error", "attack"] = "error"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Claim:
+        needs_than = self.kind in ("better", "best-of")
+        if needs_than != bool(self.than) or (self.kind == "below") != (self.bound is not None):
+            raise ValueError(
+                "a claim 'better' or 'best-of' needs `than`, a claim 'below' needs `bound`, no other kind takes them; "
+                f"got kind {self.kind!r}."
+            )
+        for name in (*self.cells, *self.than, *self.same):
+            if name not in _SELECTABLE:
+                raise ValueError(unknown("setting", name, _SELECTABLE))
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: settings, and the published numbers beside them.
+
+    Attributes:
+        group: Name of the part of the table, such as ``"a"``.
+        settings: The trial of seed 0.
+        published: The paper's numbers.
+        trials: How many seeds to run.
+    """
+
+    group: str
+    settings: Trial
+    published: Published
+    trials: int
+
+    def trial(self, seed: int) -> Trial:
+        """The trial of one seed."""
+        return Trial.model_validate({**self.settings.model_dump(exclude_unset=True), "seed": seed})
+
+    def value(self, name: str) -> Any:
+        """A setting by name, or the group."""
+        return self.group if name == "group" else getattr(self.settings, name)
+
+    def matches(self, where: Mapping[str, Any]) -> bool:
+        """Whether each of these settings has this value, or one of these values."""
+        return all(
+            self.value(name) in (wanted if isinstance(wanted, (list, tuple)) else [wanted])
+            for name, wanted in where.items()
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One table of the paper, or one of your own.
+
+    Attributes:
+        name: ``"table1"``, or the stem of the file.
+        title: What the table shows.
+        paper: Where in the paper.
+        note: What a reader of the numbers must know.
+        groups: Names of the parts of the table, with their titles.
+        cells: The cells, in the order of the file.
+        claims: The paper's sentences about it.
+    """
+
+    name: str
+    title: str
+    paper: str
+    note: str
+    groups: Mapping[str, str]
+    cells: tuple[Cell, ...]
+    claims: tuple[Claim, ...]
+
+    def where(self, **where: Any) -> Recipe:
+        """The same recipe with those cells only whose settings have one of these values.
+
+        Raises:
+            ValueError: If a name is not a setting, or no cell is left.
+        """
+        for name in where:
+            if name not in _SELECTABLE:
+                raise ValueError(unknown("setting", name, _SELECTABLE))
+        cells = tuple(cell for cell in self.cells if cell.matches(where))
+        if not cells:
+            values = {name: sorted({cell.value(name) for cell in self.cells}, key=str) for name in where}
+            raise ValueError(f"no cell of {self.name} has {where}. It has {values}.")
+        return replace(self, cells=cells)
+
+    def override(self, trials: int | None = None, **settings: Any) -> Recipe:
+        """The same recipe with other settings in every cell, and another number of trials; None leaves them.
+
+        Raises:
+            ValueError: If a setting is unknown or does not fit a cell.
+        """
+        settings = {name: value for name, value in settings.items() if value is not None}
+        try:
+            cells = [
+                replace(
+                    cell,
+                    trials=trials or cell.trials,
+                    settings=Trial.model_validate(_merge([cell.settings.model_dump(exclude_unset=True), settings])),
+                )
+                for cell in self.cells
+            ]
+        except ValidationError as error:
+            raise ValueError(_first(error)) from None
+        return replace(self, cells=tuple(cells))
+
+    def all_trials(self) -> list[Trial]:
+        """Every trial once, all cells of one seed before the next seed: a sweep cut short has whole tables."""
+        seeds = range(max(cell.trials for cell in self.cells))
+        trials = [cell.trial(seed) for seed in seeds for cell in self.cells if seed < cell.trials]
+        return list({trial.id: trial for trial in trials}.values())
+
+
+def recipe_names() -> list[str]:
+    """Names of the paper's recipes that come with the package."""
+    files = (resources.files("kmixup") / "paper").iterdir()
+    return sorted((file.name[:-5] for file in files if file.name.endswith(".toml")), key=_natural)
+
+
+def read_recipe(name: str) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: ``"table1"``; ``"table1b"`` for one group of it; or the path of a TOML file.
+
+    Raises:
+        ValueError: If there is no such recipe, or it has a mistake: which file, which cell, what to write instead.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"no recipe file {path}.")
+        return _parse(path.stem, path.read_text(encoding="utf-8"), str(path))
+    names = recipe_names()
+    whole = next((known for known in names if name != known and name[:-1] == known), None)
+    if name not in names and whole:
+        return read_recipe(whole).where(group=name[len(whole) :])
+    if name not in names:
+        raise ValueError(unknown("recipe", name, names) + " A recipe of your own ends in .toml.")
+    text = (resources.files("kmixup") / "paper" / f"{name}.toml").read_text(encoding="utf-8")
+    return _parse(name, text, f"{name}.toml")
+
+
+class _File(Strict):
+    title: str
+    paper: str = ""
+    note: str = ""
+    trials: int = Field(default=1, ge=1)
+    shared: Options = Field(default={})
+    group: list[Options] = Field(default=[])
+    cell: list[Options] = Field(default=[])
+    claim: list[Claim] = Field(default=[])
+
+
+_SELECTABLE = ("group", *Trial.model_fields)
+
+
+def _parse(name: str, text: str, where: str) -> Recipe:
+    try:
+        file = _File.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{where}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_first(error)}") from None
+    groups = file.group or [{"name": "", "title": file.title, "cell": file.cell}]
+    if bool(file.group) == bool(file.cell):
+        raise ValueError(f"{where}: give cells either in [[cell]] or in [[group]], and at least one.")
+    cells = []
+    titles: dict[str, str] = {}
+    for group in groups:
+        group_name = str(group.get("name", ""))
+        titles[group_name] = str(group.get("title", group_name))
+        common = {key: value for key, value in group.items() if key not in ("name", "title", "cell")}
+        for number, cell in enumerate(group.get("cell", []), 1):
+            place = f"{where}: {f'group {group_name!r}, ' if group_name else ''}cell {number}"
+            try:
+                cells.append(_cell(group_name, file.trials, [file.shared, common, cell]))
+            except ValidationError as error:
+                raise ValueError(f"{place}: {_first(error)}") from None
+    if not cells:
+        raise ValueError(f"{where}: no cells.")
+    return Recipe(name, file.title, file.paper, file.note, titles, tuple(cells), tuple(file.claim))
+
+
+def _cell(group: str, trials: int, layers: list[Options]) -> Cell:
+    settings = _merge(layers)
+    published = Published.model_validate(settings.pop("published", {}))
+    trials = int(settings.pop("trials", trials))
+    return Cell(group, Trial.model_validate(settings), published, trials)
+
+
+def _merge(layers: Sequence[Mapping[str, Any]]) -> Options:
+    settings: Options = {}
+    for layer in layers:
+        for key, value in layer.items():
+            # Options of a data set or model add up from layer to layer; everything else replaces.
+            settings[key] = {**settings.get(key, {}), **value} if isinstance(value, dict) else value
+    return settings
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
+
+
+def _natural(name: str) -> tuple[int, str]:
+    return int("".join(filter(str.isdigit, name)) or 0), name
+
+
+def parse_settings(texts: Iterable[str]) -> Options:
+    """Settings as typed on a command line: ``k=1,16``, ``metric=euclidean``, ``model_options.hidden=[120,84]``.
+
+    Values are read as TOML, or else as words; commas make a list.
+
+    Raises:
+        ValueError: If there is no ``=``.
+    """
+    settings: Options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"a setting is name=value, got {text!r}.")
+        *outer, last = name.strip().split(".")
+        place = settings
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = _parse_value(value.strip())
+    return settings
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return [_parse_value(part) for part in text.split(",")] if "," in text else text
+
+
+def make_trial(settings: Mapping[str, Any], recipe: str | None = None) -> Trial:
+    """A trial from settings alone, or from the cell of a recipe that fits them, changed where they differ.
+
+    Raises:
+        ValueError: If a setting is unknown or wrong.
+    """
+    base: Options = {}
+    if recipe is not None:
+        cells = read_recipe(recipe).cells
+        # The cell that shares most of what was asked for, the first of equals.
+        nearest = max(
+            cells, key=lambda cell: sum(cell.matches({n: v}) for n, v in settings.items() if n in _SELECTABLE)
+        )
+        base = nearest.settings.model_dump(exclude_unset=True)
+        if "k" in settings or "method" in settings:
+            base.pop("method", None)
+    try:
+        return Trial.model_validate(_merge([base, settings]))
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import IO
 
 from pydantic import Field, ValidationError
 
@@ -97,6 +98,19 @@ class Run(Strict):
     note: str = ""
     finished: str = Field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
+    def thinned(self, points: int) -> Run:
+        """The same run with ``points`` entries of each learning curve, rounded to four digits."""
+        count = len(self.curves.test_error)
+        kept = sorted({round(i * (count - 1) / (points - 1)) for i in range(points)})
+        epochs = self.curves.epochs or list(range(1, count + 1))
+        curves = {
+            name: [float(f"{getattr(self.curves, name)[i]:.4g}") for i in kept]
+            for name in ("train_loss", "train_accuracy", "test_error")
+        }
+        return self.model_copy(
+            update={"curves": Curves.model_validate({**curves, "epochs": [epochs[i] for i in kept]})}
+        )
+
 
 class RunStore:
     """Runs in a folder, one file each, named by the trial's id.
@@ -151,21 +165,66 @@ class RunStore:
             return None
         return run
 
+    def check_writable(self) -> None:
+        """Fail now rather than after the first trial.
+
+        Raises:
+            OSError: If the folder cannot be made or written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / ".writable", "")
+            (self.folder / ".writable").unlink(missing_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot write to {self.folder}: {error}. Choose another folder with --out.") from error
+
     @contextmanager
     def claim(self, trial: Trial) -> Iterator[bool]:
         """Hold this trial while it runs; False if another process holds it. A killed process lets go by dying."""
-        import fcntl
-
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         path = locks / trial.id
         with path.open("w") as file:
+            mine = _try_lock(file)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+                yield mine
+            finally:
+                if mine:
+                    path.unlink(missing_ok=True)
+
+    def is_claimed(self, trial: Trial) -> bool:
+        """Whether a living process holds this trial."""
+        try:
+            with (self.folder / ".locks" / trial.id).open("r+") as file:
+                return not _try_lock(file)
+        except FileNotFoundError:
+            return False
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock an open file until it is closed, also by death; False if another process has it."""
+    try:
+        import fcntl
+    except ImportError:
+        return True  # no such locks on this system: two sweeps may do a trial twice, to the same numbers
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_lines(path: Path, runs: Iterable[Run], points: int) -> None:
+    """Write runs to one JSON-lines file, a run a line, curves thinned to some epochs.
+
+    Args:
+        path: The file.
+        runs: The runs; a run that comes twice is written once.
+        points: Entries of each curve to keep, the first and the last among them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = {run.id: run.thinned(points).model_dump_json(exclude_defaults=True) for run in runs}
+    write_whole(path, "".join(line + "\n" for line in lines.values()))
 
 
 def write_whole(path: Path, text: str) -> None:

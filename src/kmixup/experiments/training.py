@@ -95,8 +95,7 @@ class Training:
         self._start = perf_counter()
         self.trial = trial
         self.device = torch.device(device)
-        data = DATASETS[trial.dataset](data_dir, seed_for(trial, "data"), **trial.dataset_options)
-        self.data = _on_device(_subset(data, trial), self.device)
+        self.data = _on_device(_load(trial, data_dir), self.device)
         self._generators = {
             purpose: Generator().manual_seed(seed_for(trial, purpose)) for purpose in ("batches", "augment", "mixing")
         }
@@ -129,27 +128,28 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(trial, self.epochs_done)
         self.model.train()
-        losses, accuracies = [], []
-        for x, y in self._batches():
-            outputs, plan = self.method.forward(self.model, x)
-            if plan is None:
-                loss = F.cross_entropy(outputs, y)
-                accuracy = (outputs.argmax(1) == y).float().mean()
-            else:
-                # One loss per sample where lam may differ between samples; the plan averages.
-                loss = plan.loss(_loss_of(plan.lam), outputs, y)
-                accuracy = plan.accuracy(outputs, y)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
-            accuracies.append(accuracy)
+        losses, accuracies = zip(*(self.step(x, y) for x, y in self.batches()), strict=True)
         self.epochs_done += 1
         train_loss = torch.stack(losses).mean().item()
         self.diverged = not math.isfinite(train_loss)
         self._curves["train_loss"].append(train_loss)
         self._curves["train_accuracy"].append(torch.stack(accuracies).mean().item())
         self._curves["test_error"].append(error_rate(self.model, self._x_test, data.y_test))
+
+    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser on one batch: the loss and the (lam-weighted) accuracy before it."""
+        outputs, plan = self.method.forward(self.model, x)
+        if plan is None:
+            loss = F.cross_entropy(outputs, y)
+            accuracy = (outputs.argmax(1) == y).float().mean()
+        else:
+            # One loss per sample where lam may differ between samples; the plan averages.
+            loss = plan.loss(_sample_losses if plan.lam.ndim else F.cross_entropy, outputs, y)
+            accuracy = plan.accuracy(outputs, y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), accuracy
 
     def finish(self) -> Run:
         """The run, with the attacks that the trial asks for."""
@@ -176,11 +176,33 @@ class Training:
             xi_k=calibration.xi_k if calibration else None,
             attainable=calibration.attainable if calibration else True,
             match=self._match(),
-            curves=Curves(**self._curves),
+            curves=Curves.model_validate(self._curves),
             seconds=Seconds(total=perf_counter() - self._start, matching=self.method.seconds),
             environment=_environment(str(self.device), torch.get_num_threads()),
             note=self.data.note,
         )
+
+    def seconds_per_epoch(self, budget: float) -> float:
+        """Time of an epoch, from as many steps as fit in ``budget`` seconds (one at least) and an evaluation."""
+        self.model.train()
+        steps = max(1, len(self._x_train) // self.trial.batch_size)
+        times: list[float] = []
+        start = perf_counter()
+        while sum(times) < budget and len(times) < 200:
+            for x, y in self.batches():
+                self.step(x, y)
+                now = perf_counter()
+                times.append(now - start)
+                start = now
+                if sum(times) >= budget or len(times) >= 200:
+                    break
+        part = min(_EVALUATION_BATCH, len(self._x_test))
+        start = perf_counter()
+        error_rate(self.model, self._x_test[:part], self.data.y_test[:part])
+        evaluation = (perf_counter() - start) * len(self._x_test) / part
+        # The first step warms caches up; it is counted only if there is no other.
+        measured = times[1:] or times
+        return steps * sum(measured) / len(measured) + evaluation
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on."""
@@ -216,7 +238,7 @@ class Training:
         self._start = perf_counter() - state["seconds"]["total"]
         self.method.seconds = state["seconds"]["matching"]
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one epoch: a new order, augmented, normalised. An incomplete last batch is left out."""
         data, size = self.data, self.trial.batch_size
         order = torch.randperm(len(data.x_train), generator=self._generators["batches"]).to(self.device)
@@ -236,7 +258,7 @@ class Training:
         if self.calibration is None:
             return None
         stats = []
-        for (x, y), _ in zip(self._batches(), range(_MATCH_BATCHES), strict=False):
+        for (x, y), _ in zip(self.batches(), range(_MATCH_BATCHES), strict=False):
             plan = self.method.plan(x)
             if plan is None:
                 return None
@@ -266,10 +288,6 @@ def error_rate(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(wrong) / len(y)
 
 
-def _loss_of(lam: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    return _sample_losses if lam.ndim else F.cross_entropy
-
-
 def _sample_losses(outputs: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(outputs, y, reduction="none")
 
@@ -287,6 +305,16 @@ def _subset(data: Data, trial: Trial) -> Data:
 def _on_device(data: Data, device: torch.device) -> Data:
     tensors = {name: getattr(data, name).to(device) for name in ("x_train", "y_train", "x_test", "y_test")}
     return replace(data, **tensors)
+
+
+def calibrate_trial(trial: Trial, data_dir: Path | None = None) -> Calibration | None:
+    """The alpha_k and xi that a run of this trial would have; None without mixing."""
+    return _calibrate(trial, _load(trial, data_dir))
+
+
+def _load(trial: Trial, data_dir: Path | None) -> Data:
+    data = DATASETS[trial.dataset](data_dir, seed_for(trial, "data"), **trial.dataset_options)
+    return _subset(data, trial)
 
 
 def _calibrate(trial: Trial, data: Data) -> Calibration | None:

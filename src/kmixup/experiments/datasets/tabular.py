@@ -31,7 +31,7 @@ def iris(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "sca
     from sklearn.datasets import load_iris
 
     x, y = load_iris(return_X_y=True)
-    return _split(x, y, seed, scaling, test_share)
+    return _split(np.asarray(x), np.asarray(y), seed, scaling, test_share)
 
 
 def breast_cancer(
@@ -44,7 +44,7 @@ def breast_cancer(
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    return _split(x, y, seed, scaling, test_share)
+    return _split(np.asarray(x), np.asarray(y), seed, scaling, test_share)
 
 
 def abalone(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "raw", test_share: float = 0.2) -> Data:
@@ -166,7 +166,7 @@ def _numbers(column: Sequence[str], index: int, missing: float | None) -> np.nda
 
 
 def _split(
-    x: np.ndarray, labels: Sequence[object], seed: int, scaling: Scaling, test_share: float, note: str = ""
+    x: np.ndarray, labels: Sequence[object] | np.ndarray, seed: int, scaling: Scaling, test_share: float, note: str = ""
 ) -> Data:
     """A random split, the training part's scaling, the classes as 0, 1, 2, ... in sorted order."""
     if not 0 < test_share < 1:

@@ -1,0 +1,171 @@
+"""The command line: one function a command, each a thin layer over a function of the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kmixup.experiments.recipe import Recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="k-mixup: the paper's experiments, and your own.",
+)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the data files.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of run files.")]
+Also = Annotated[list[Path] | None, typer.Option("--also", help="JSON-lines files or folders whose runs count too.")]
+Where = Annotated[
+    list[str] | None, typer.Option("--where", help="Only these cells, such as k=1,16 or group=a; repeatable.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Another setting for all cells, such as metric=euclidean.")
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Another number of epochs: a reduced protocol, and marked so.")]
+Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, cuda:1, mps.")]
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one line, not a traceback."""
+    from rich.console import Console
+
+    try:
+        app(standalone_mode=True)
+    except (ValueError, OSError, ImportError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+@app.command()
+def train(
+    settings: Annotated[list[str], typer.Argument(help="Settings of the trial: dataset=iris k=16 alpha=1 ...")],
+    recipe: Annotated[str | None, typer.Option(help="Take other settings from the first cell that fits.")] = None,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+    device: Device = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train and test one trial, and write its run file.
+
+    Example: kmixup train dataset=iris model=fc model_options.hidden=[120,84] k=16 alpha=1 batch_size=32 lr=0.005
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from kmixup.experiments.recipe import make_trial, parse_settings
+    from kmixup.experiments.runs import RunStore
+    from kmixup.experiments.training import run
+
+    console = Console()
+    trial = make_trial(parse_settings(settings), recipe)
+    store = RunStore(out)
+    finished = store.get(trial)
+    if finished is None:
+        store.check_writable()
+        epochs = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
+        finished = run(
+            trial, data_dir=data_dir, device=device, threads=threads, on_epoch=lambda training: next(epochs, None)
+        )
+        store.put(finished)
+    else:
+        console.print("This trial was run before; nothing to do.")
+    error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"
+    console.print(f"{error} in {finished.seconds.total:.1f} s, {store.path(trial)}")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="table1, table1a, ..., or the path of a recipe (.toml).")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Seeds per cell.")] = None,
+    epochs: Epochs = None,
+    where: Where = None,
+    settings: Set = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per CPU core.")] = None,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    device: Device = "cpu",
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster to run on: auto, local, host:port.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells and a time estimate; run nothing.")
+    ] = False,
+) -> None:
+    """Run a table's trials that are not finished yet, then report.
+
+    Killed or interrupted, run the same command again: finished trials are kept.
+    """
+    from joblib import cpu_count
+    from rich.console import Console
+
+    from kmixup.experiments import reproduce as command
+    from kmixup.experiments.runs import RunStore
+
+    console, jobs = Console(), jobs or cpu_count()
+    whole = _recipe(name, where, settings)
+    recipe = whole.override(trials=trials, epochs=epochs)
+    store = RunStore(out, also or [])
+    if dry_run:
+        command.show_plan(recipe, store, jobs=jobs, data_dir=data_dir, device=device, console=console)
+        return
+    succeeded = command.reproduce(
+        recipe, store, beside=whole, jobs=jobs, data_dir=data_dir, device=device, ray=ray, console=console
+    )
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="table1, table1a, ..., or the path of a recipe (.toml).")],
+    where: Where = None,
+    settings: Set = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    measure: Annotated[str, typer.Option(help="final, or best: the best epoch, chosen on the test data.")] = "final",
+    to: Annotated[
+        Path | None, typer.Option(help="Write a file instead; its ending says what: .md, .csv, .html.")
+    ] = None,
+) -> None:
+    """Show what the runs say beside what the paper says. Made from run files alone."""
+    from rich.console import Console
+
+    from kmixup.experiments.report import MEASURES, make_report, print_report, write_report
+    from kmixup.experiments.runs import RunStore
+
+    if measure not in MEASURES:
+        raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
+    made = make_report(_recipe(name, where, settings), RunStore(out, also or []).all(), measure=measure)
+    if to is None:
+        print_report(made, Console())
+    else:
+        write_report(made, to)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="table1, or the path of a recipe (.toml).")],
+    to: Annotated[Path, typer.Option(help="Folder for NAME.jsonl and NAME.md.")] = Path("results"),
+    settings: Set = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    points: Annotated[int, typer.Option(min=2, help="Points of each learning curve to keep.")] = 12,
+) -> None:
+    """Write a table's runs to one JSON-lines file, a run a line, and its report beside it."""
+    from kmixup.experiments.report import make_report, write_report
+    from kmixup.experiments.runs import RunStore, write_lines
+
+    recipe = _recipe(name, None, settings)
+    made = make_report(recipe, RunStore(out, also or []).all())
+    write_lines(to / f"{recipe.name}.jsonl", [run for cell in made.cells for run in cell.runs], points)
+    write_report(made, to / f"{recipe.name}.md")
+
+
+def _recipe(name: str, where: list[str] | None, settings: list[str] | None) -> Recipe:
+    from kmixup.experiments.recipe import parse_settings, read_recipe
+
+    return read_recipe(name).where(**parse_settings(where or [])).override(**parse_settings(settings or []))

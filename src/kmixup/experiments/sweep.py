@@ -1,0 +1,213 @@
+"""Sweeps: many trials, on the processes of one machine or on a Ray cluster; resumed by running them again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+
+from kmixup.experiments.recipe import Trial
+from kmixup.experiments.runs import Run, RunStore
+from kmixup.experiments.training import Training, run
+
+_POLL_SECONDS = 0.5
+_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one trial of a sweep ended.
+
+    Attributes:
+        trial: The settings.
+        status: ``"done"``; ``"elsewhere"``: another sweep is at it; ``"failed"``: it raised; ``"unwritable"``: its run
+            could not be written.
+        message: The error, if there was one.
+    """
+
+    trial: Trial
+    status: Literal["done", "elsewhere", "failed", "unwritable"]
+    message: str = ""
+
+
+@dataclass
+class SweepResult:
+    """How a sweep ended.
+
+    Attributes:
+        found: Trials that were finished before.
+        done: Trials that this sweep finished.
+        failed: Trials that raised, with their errors.
+    """
+
+    found: int = 0
+    done: int = 0
+    failed: list[Outcome] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a worker needs to know besides the trial."""
+
+    folder: Path
+    data_dir: Path | None
+    device: str
+    parent: int | None
+
+
+def sweep(
+    trials: Sequence[Trial],
+    store: RunStore,
+    *,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    jobs: int = 1,
+    ray: str | None = None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> SweepResult:
+    """Run every trial that has no run yet.
+
+    Killed at any moment, a sweep loses the trials in progress and nothing else; the same call resumes it. Several
+    sweeps on one folder share the work.
+
+    Args:
+        trials: The settings, in the order to run them.
+        store: Where runs are and go.
+        data_dir: Where data files are.
+        device: Where to train.
+        jobs: Processes on this machine, one thread each.
+        ray: Address of a Ray cluster (``"auto"``, ``"local"``, ``"ray://host:port"``) to use instead.
+        on_outcome: Called in this process after each trial.
+
+    Raises:
+        OSError: If a run cannot be written (disk full, folder read-only). What was finished before is kept.
+    """
+    result = SweepResult()
+    pending = [trial for trial in trials if store.get(trial) is None]
+    result.found = len(trials) - len(pending)
+    store.check_writable()
+    work = _Work(store.folder, data_dir, device, os.getpid() if jobs > 1 else None)
+    while pending:
+        elsewhere: list[Trial] = []
+        outcomes = _on_ray(pending, store, work, ray) if ray else _on_processes(pending, work, jobs)
+        for outcome in outcomes:
+            if outcome.status == "unwritable":
+                raise OSError(outcome.message)
+            if outcome.status == "elsewhere":
+                elsewhere.append(outcome.trial)
+                continue
+            if outcome.status == "failed":
+                result.failed.append(outcome)
+            else:
+                result.done += 1
+            on_outcome(outcome)
+        # Another sweep holds these; it may finish them, or die and leave them to us.
+        pending = _wait_for(elsewhere, store, result, on_outcome)
+    return result
+
+
+def _wait_for(
+    trials: list[Trial], store: RunStore, result: SweepResult, on_outcome: Callable[[Outcome], None]
+) -> list[Trial]:
+    """Wait until one of these trials is free again, or all are finished; returns those without a run."""
+    while trials:
+        waiting = []
+        for trial in trials:
+            if store.get(trial) is None:
+                waiting.append(trial)
+            else:
+                result.found += 1
+                on_outcome(Outcome(trial, "done"))
+        if any(not store.is_claimed(trial) for trial in waiting):
+            return waiting
+        trials = waiting
+        if trials:
+            time.sleep(_POLL_SECONDS)
+    return []
+
+
+def _on_processes(trials: list[Trial], work: _Work, jobs: int) -> Iterator[Outcome]:
+    if jobs == 1:
+        yield from (_run_and_store(trial, work) for trial in trials)
+        return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    left = {trial.id: trial for trial in trials}
+    for attempt in range(1, _RETRIES + 1):
+        parallel = Parallel(jobs, backend="loky", return_as="generator_unordered", pre_dispatch="2*n_jobs")
+        tasks = (delayed(_run_and_store)(trial, work) for trial in list(left.values()))
+        outcomes = cast("Generator[Outcome]", parallel(tasks))
+        try:
+            for outcome in outcomes:
+                del left[outcome.trial.id]
+                yield outcome
+            return
+        except TerminatedWorkerError:
+            # A worker died, from lack of memory most likely. Its trial wrote nothing, so it starts again.
+            if attempt == _RETRIES:
+                raise
+        finally:
+            outcomes.close()
+
+
+def _run_and_store(trial: Trial, work: _Work) -> Outcome:
+    if work.parent is not None:
+        # Ctrl-C is the parent's to handle: it ends its workers.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store = RunStore(work.folder)
+    try:
+        with store.claim(trial) as mine:
+            if not mine:
+                return Outcome(trial, "elsewhere")
+            if store.get(trial) is not None:
+                return Outcome(trial, "done")
+            outcome = _attempt(trial, work)
+            if isinstance(outcome, Run):
+                store.put(outcome)
+                return Outcome(trial, "done")
+            return outcome
+    except OSError as error:
+        return Outcome(trial, "unwritable", f"cannot write to {work.folder}: {error}")
+
+
+def _attempt(trial: Trial, work: _Work) -> Run | Outcome:
+    def stop_as_orphan(training: Training) -> None:
+        if work.parent is not None and os.getppid() != work.parent:
+            os._exit(1)  # the sweep was killed: whoever resumes it will run this trial
+
+    try:
+        return run(trial, data_dir=work.data_dir, device=work.device, on_epoch=stop_as_orphan)
+    except Exception as error:  # a trial's mistake must not end the others
+        return Outcome(trial, "failed", f"{type(error).__name__}: {error}")
+
+
+def _on_ray(trials: list[Trial], store: RunStore, work: _Work, address: str) -> Iterator[Outcome]:
+    raise NotImplementedError
+
+
+def estimate_seconds(trial: Trial, *, data_dir: Path | None = None, device: str = "cpu", budget: float = 0.3) -> float:
+    """Measured estimate of a trial's time: some steps and one evaluation, timed, times their number.
+
+    Args:
+        trial: The settings.
+        data_dir: Where data files are.
+        device: Where to train.
+        budget: Seconds of steps to time, at least one step.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():
+            start = time.perf_counter()
+            training = Training(trial, data_dir=data_dir, device=device)
+            setup = time.perf_counter() - start
+            return setup + trial.epochs * training.seconds_per_epoch(budget)
+    finally:
+        torch.set_num_threads(threads)
