@@ -14,6 +14,7 @@ from kmixup.calibration import (
     mean_sq_distance,
     min_lam_sq,
 )
+from kmixup.diagnostics import Diagnosis, KDiagnosis, diagnose
 from kmixup.manifold import KManifoldMixup
 from kmixup.mixing import KMixup
 from kmixup.plan import MixPlan, MixStats
@@ -23,7 +24,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Calibration",
+    "Diagnosis",
     "Estimate",
+    "KDiagnosis",
     "KManifoldMixup",
     "KMixup",
     "MixPlan",
@@ -33,6 +36,7 @@ __all__ = [
     "assign",
     "calibrate",
     "cost_matrix",
+    "diagnose",
     "matched_sq_distance",
     "mean_sq_distance",
     "min_lam_sq",
