@@ -274,7 +274,7 @@ def _jvp(g: Model, at: tuple[Tensor], along: tuple[Tensor]) -> tuple[Tensor, Ten
     with warnings.catch_warnings():
         # torch sets up its forward-mode rules on first use, with a call that it has itself deprecated.
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-        value, derivative = torch.func.jvp(g, at, along)
+        value, derivative, *_ = torch.func.jvp(g, at, along)
     return value, derivative
 
 
