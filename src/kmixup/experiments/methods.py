@@ -6,13 +6,16 @@ A builder takes the trial, alpha_k, a generator and the model, and returns the m
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
 
+import torch
 from torch import Generator, Tensor, nn
 
 from kmixup.experiments.recipe import Trial
 from kmixup.mixing import KMixup, MixPlan
+from kmixup.transport import cost_matrix
 
 __all__ = ["METHODS", "Method"]
 
@@ -84,8 +87,27 @@ def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Modul
     return InputMixing(mixer.plan)
 
 
+def _nearest_neighbour(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
+    """Each sample's partner is one of its k nearest in the batch, drawn evenly: many samples may share a partner.
+
+    Paper: Footnote 1, the nearest-neighbour strategy.
+    """
+    lam_only = KMixup(1, alpha_k, lam_per=trial.lam_per, generator=generator)
+
+    def draw(x: Tensor) -> MixPlan:
+        points = x.flatten(1)
+        cost = cost_matrix(points, points, trial.metric)
+        cost.fill_diagonal_(torch.inf)
+        nearest = cost.topk(min(trial.k, len(x) - 1), largest=False).indices
+        chosen = torch.randint(nearest.shape[1], (len(x), 1), generator=generator).to(x.device)
+        return replace(lam_only.plan(x), partner=nearest.gather(1, chosen).squeeze(1))
+
+    return InputMixing(draw)
+
+
 METHODS: dict[str, Callable[[Trial, float, Generator, nn.Module], Method]] = {
     "erm": lambda trial, alpha_k, generator, model: Erm(),
     "mixup": _k_mixup,
     "k-mixup": _k_mixup,
+    "nearest-neighbour": _nearest_neighbour,
 }

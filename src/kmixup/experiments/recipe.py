@@ -60,7 +60,7 @@ class Trial(Strict):
         method: A name in `METHODS`, with ``method_options``.
         k: Points per k-batch.
         alpha: The alpha of a table's column, that is of k = 1. Training uses ``alpha_k``, which ``alpha_rule`` derives.
-        alpha_rule: How alpha grows with k: see `kmixup.calibrate`.
+        alpha_rule: How alpha grows with k in k-mixup of inputs: see `kmixup.calibrate`. Other methods use alpha.
         max_alpha: Largest alpha_k.
         metric: Cost of the matching.
         pairing: Which k-batches are matched.
@@ -137,10 +137,17 @@ class Trial(Strict):
         settings = self.model_dump(mode="json", exclude_defaults=True, exclude=self._without_effect())
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def adjusts_alpha(self) -> bool:
+        """Whether alpha_k follows ``alpha_rule``: it speaks of matched inputs, so of k-mixup of inputs only."""
+        return self.method in ("mixup", "k-mixup", "k-mixup-release")
+
     def _without_effect(self) -> set[str]:
         without: set[str] = set()
-        if self.k == 1 and self.method != "nearest-neighbour":
-            without |= {"metric", "alpha_rule", "max_alpha"}
+        if not self.adjusts_alpha or self.k == 1:
+            without |= {"alpha_rule", "max_alpha"}
+        if self.method in ("erm", "mixup"):
+            without.add("metric")
         if self.method == "erm":
             without |= {"pairing", "lam_per"}
         return without

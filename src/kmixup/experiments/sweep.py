@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 
@@ -92,7 +94,7 @@ def sweep(
     pending = [trial for trial in trials if store.get(trial) is None]
     result.found = len(trials) - len(pending)
     store.check_writable()
-    work = _Work(store.folder, data_dir, device, os.getpid() if jobs > 1 else None)
+    work = _Work(store.folder, data_dir, device, os.getpid() if jobs > 1 and not ray else None)
     while pending:
         elsewhere: list[Trial] = []
         outcomes = _on_ray(pending, store, work, ray) if ray else _on_processes(pending, work, jobs)
@@ -189,7 +191,53 @@ def _attempt(trial: Trial, work: _Work) -> Run | Outcome:
 
 
 def _on_ray(trials: list[Trial], store: RunStore, work: _Work, address: str) -> Iterator[Outcome]:
-    raise NotImplementedError
+    """Trials as Ray tasks. Runs come back to this process, which writes them: nodes need not share a disk.
+
+    Ray starts the tasks of a lost worker or node again, elsewhere.
+    """
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+    try:
+        # One core and one thread each.
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(_attempt)
+        at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting = iter(trials)
+        with ExitStack() as claims:
+            running: dict[Any, tuple[Trial, ExitStack]] = {}
+            while True:
+                for trial in islice(waiting, at_once - len(running)):
+                    claim = claims.enter_context(ExitStack())
+                    if claim.enter_context(store.claim(trial)) and store.get(trial) is None:
+                        running[remote.remote(trial, work)] = trial, claim
+                    else:
+                        claim.close()
+                        yield Outcome(trial, "elsewhere")
+                if not running:
+                    break
+                ready, _ = ray.wait(list(running))
+                trial, claim = running.pop(ready[0])
+                yield _collect(trial, ray.get, ready[0], store)
+                claim.close()
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _collect(trial: Trial, get: Callable[[Any], Run | Outcome], reference: Any, store: RunStore) -> Outcome:
+    try:
+        outcome = get(reference)
+    except Exception as error:  # Ray's own: the worker died more often than it is retried
+        return Outcome(trial, "failed", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    if isinstance(outcome, Outcome):
+        return outcome
+    try:
+        store.put(outcome)
+    except OSError as error:
+        return Outcome(trial, "unwritable", f"cannot write to {store.folder}: {error}")
+    return Outcome(trial, "done")
 
 
 def estimate_seconds(trial: Trial, *, data_dir: Path | None = None, device: str = "cpu", budget: float = 0.3) -> float:

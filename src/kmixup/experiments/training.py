@@ -105,11 +105,16 @@ class Training:
         self._memory_format = torch.channels_last if trial.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=self._memory_format)
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay
+            self.model.parameters(),
+            lr=trial.lr,
+            momentum=trial.momentum,
+            weight_decay=trial.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
         self.calibration = _calibrate(trial, self.data)
         alpha_k = self.calibration.alpha_k if self.calibration else 0.0
         self.method: Method = METHODS[trial.method](trial, alpha_k, self._generators["mixing"], self.model)
+        self._one_hot = torch.eye(self.data.num_classes, device=self.device)
         # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
         self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
         self._x_test = self._normalised(self.data.x_test).contiguous(memory_format=self._memory_format)
@@ -139,13 +144,13 @@ class Training:
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser on one batch: the loss and the (lam-weighted) accuracy before it."""
         outputs, plan = self.method.forward(self.model, x)
-        if plan is None:
-            loss = F.cross_entropy(outputs, y)
-            accuracy = (outputs.argmax(1) == y).float().mean()
-        else:
-            # One loss per sample where lam may differ between samples; the plan averages.
-            loss = plan.loss(_sample_losses if plan.lam.ndim else F.cross_entropy, outputs, y)
-            accuracy = plan.accuracy(outputs, y)
+        targets = self._one_hot.index_select(0, y)
+        if plan is not None:
+            targets = plan.mix(targets)
+        # Cross-entropy is affine in the target, so this is the two-target loss in one call, and the target weight of
+        # the predicted class is the lam-weighted accuracy.
+        loss = F.cross_entropy(outputs, targets)
+        accuracy = targets.gather(1, outputs.detach().argmax(1, keepdim=True)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -173,7 +178,7 @@ class Training:
             diverged=self.diverged,
             alpha_k=calibration.alpha_k if calibration else None,
             xi=calibration.xi if calibration else None,
-            xi_k=calibration.xi_k if calibration else None,
+            xi_k=calibration.xi_k if calibration and trial.adjusts_alpha else None,
             attainable=calibration.attainable if calibration else True,
             match=self._match(),
             curves=Curves.model_validate(self._curves),
@@ -288,10 +293,6 @@ def error_rate(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(wrong) / len(y)
 
 
-def _sample_losses(outputs: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, y, reduction="none")
-
-
 def _subset(data: Data, trial: Trial) -> Data:
     if trial.train_size is None or trial.train_size == len(data.x_train):
         return data
@@ -322,7 +323,8 @@ def _calibrate(trial: Trial, data: Data) -> Calibration | None:
         return None
     generator = Generator().manual_seed(seed_for(trial, "calibration"))
     x = normalise(data.x_train, data.mean, data.std)
-    return calibrate(x, trial.k, trial.alpha, trial.alpha_rule, max_alpha=trial.max_alpha, generator=generator)
+    rule, k = (trial.alpha_rule, trial.k) if trial.adjusts_alpha else ("none", 1)
+    return calibrate(x, k, trial.alpha, rule, max_alpha=trial.max_alpha, generator=generator)
 
 
 def _environment(device: str, threads: int) -> Environment:

@@ -1,0 +1,189 @@
+"""Recipes and trials."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from kmixup.experiments.recipe import Claim, Trial, make_trial, parse_settings, read_recipe, recipe_names
+
+TRIAL = {"dataset": "iris", "model": "fc", "model_options": {"hidden": [4]}}
+
+RECIPE = """
+title = "Mine"
+[shared]
+dataset = "iris"
+model = "fc"
+model_options = { hidden = [8] }
+epochs = 3
+[[cell]]
+k = 4
+alpha = 1
+published = { error = 3.0 }
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_read_and_names_what_exists(name):
+    recipe = read_recipe(name)
+    assert recipe.cells
+    assert len({cell.settings.cell_id + cell.group for cell in recipe.cells}) == len(recipe.cells)
+
+
+def test_table_1_has_75_cells_and_erm_for_each_data_set():
+    recipe = read_recipe("table1")
+    assert len(recipe.cells) == 75 + 3
+    assert len(recipe.where(method="erm").cells) == 3
+    assert {cell.trials for cell in recipe.cells} == {5}
+    assert all(cell.settings.epochs == 200 and cell.settings.milestones == (0.5, 0.75) for cell in recipe.cells)
+
+
+def test_table_5_has_every_cell_of_its_five_data_sets_and_keeps_lost_numbers_missing():
+    recipe = read_recipe("table5")
+    assert len(recipe.cells) == 5 * 16
+    missing = [c for c in recipe.where(dataset=["abalone", "arrhythmia"]).cells if c.published.error is None]
+    assert len(missing) == 4 + 4 + 4  # alpha .05 of both and .1 of Arrhythmia, all but k = 16
+    assert all(cell.published.error is not None for cell in recipe.where(dataset=["iris", "phishing"]).cells)
+
+
+def test_one_letter_picks_a_group():
+    assert [cell.group for cell in read_recipe("table1b").cells] == ["b"] * 26
+
+
+def test_a_recipe_of_ones_own_is_read_from_its_path(tmp_path):
+    recipe = read_recipe(write(tmp_path, RECIPE))
+    (cell,) = recipe.cells
+    assert (recipe.name, cell.settings.k, cell.settings.epochs, cell.published.error) == ("mine", 4, 3, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("epochs = 3", "epoch = 3"), r"mine.toml: cell 1: unknown setting 'epoch'. Did you mean 'epochs'\?"),
+        (("title", "titel"), "Did you mean 'title'"),
+        (('"iris"', '"irsi"'), "unknown dataset 'irsi'. Did you mean 'iris'"),
+        (('"fc"', '"fcc"'), "unknown model 'fcc'. Did you mean 'fc'"),
+        (("error = 3.0", "eror = 3.0"), "unknown setting 'eror'. Did you mean 'error'"),
+        (("k = 4", "k = 0"), "cell 1: k: Input should be greater than or equal to 1"),
+        (("k = 4", "k = 4\nmethod = 'erm'"), "method 'erm' mixes nothing, got k = 4"),
+        (("k = 4", "k = "), "mine.toml: not TOML"),
+        (("[[cell]]", "[[cells]]"), "unknown setting 'cells'. Did you mean 'cell'"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_an_error_that_names_the_place_and_the_remedy(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        read_recipe(write(tmp_path, RECIPE.replace(*change)))
+
+
+def test_a_name_that_is_no_recipe_suggests_one():
+    with pytest.raises(ValueError, match=r"unknown recipe 'tabel1'. Did you mean 'table1'"):
+        read_recipe("tabel1")
+    with pytest.raises(ValueError, match=r"no recipe file nowhere.toml"):
+        read_recipe("nowhere.toml")
+
+
+def test_where_keeps_the_cells_with_one_of_the_values():
+    recipe = read_recipe("table1").where(k=[1, 16], alpha=1)
+    assert {(c.settings.k, c.settings.alpha) for c in recipe.cells} == {(1, 1.0), (16, 1.0)}
+    with pytest.raises(ValueError, match=r"unknown setting 'alfa'. Did you mean 'alpha'"):
+        recipe.where(alfa=1)
+    with pytest.raises(ValueError, match=r"no cell of table1 has \{'k': 3\}. It has \{'k':"):
+        recipe.where(k=3)
+
+
+def test_override_changes_every_cell_and_refuses_nonsense():
+    recipe = read_recipe("table1").override(trials=2, epochs=7, metric="euclidean", lr=None)
+    assert {(c.trials, c.settings.epochs, c.settings.metric) for c in recipe.cells} == {(2, 7, "euclidean")}
+    assert recipe.cells[0].settings.lr == 0.1
+    with pytest.raises(ValueError, match="metric"):
+        recipe.override(metric="manhattan")
+
+
+def test_all_trials_come_seed_by_seed_so_that_a_short_sweep_has_whole_tables():
+    trials = read_recipe("table1").all_trials()
+    assert [trial.seed for trial in trials] == [seed for seed in range(5) for _ in range(78)]
+    assert len({trial.id for trial in trials}) == len(trials)
+
+
+def test_an_id_depends_on_what_changes_the_numbers_and_on_nothing_else():
+    trial = Trial(**TRIAL, k=4, alpha=1.0)
+    different = [
+        {"k": 8},
+        {"alpha": 2.0},
+        {"seed": 1},
+        {"lr": 0.2},
+        {"metric": "euclidean"},
+        {"epochs": 3},
+        {"model_options": {"hidden": [5]}},
+        {"method": "nearest-neighbour"},
+    ]
+    ids = {Trial.model_validate({**trial.model_dump(), **change}).id for change in different}
+    assert len(ids | {trial.id}) == len(different) + 1
+    assert Trial(**TRIAL, k=4, alpha=1, lr=0.1).id == trial.id  # a default written out
+
+
+def test_k_mixup_with_k_1_is_mixup_whatever_the_metric_and_shares_its_runs():
+    mixup = Trial(**TRIAL, method="mixup", alpha=1.0)
+    assert Trial(**TRIAL, k=1, alpha=1.0).id == mixup.id
+    assert Trial(**TRIAL, k=1, alpha=1.0, metric="euclidean", alpha_rule="sqrt").id == mixup.id
+
+
+def test_reduced_protocols_share_the_cell():
+    trial = Trial(**TRIAL, k=4, alpha=1.0)
+    reduced = Trial(**TRIAL, k=4, alpha=1.0, epochs=3, train_size=10, seed=9)
+    assert reduced.cell_id == trial.cell_id
+    assert reduced.id != trial.id
+    assert Trial(**TRIAL, k=8, alpha=1.0).cell_id != trial.cell_id
+
+
+def test_a_trial_survives_json_with_infinite_alpha():
+    trial = Trial(**TRIAL, k=4, alpha=math.inf)
+    again = Trial.model_validate_json(trial.model_dump_json())
+    assert again == trial
+    assert again.id == trial.id
+
+
+def test_settings_are_parsed_as_typed():
+    assert parse_settings(["k=1,16", "metric=euclidean", "lr=5e-3", "model_options.hidden=[3,4]"]) == {
+        "k": [1, 16],
+        "metric": "euclidean",
+        "lr": 0.005,
+        "model_options": {"hidden": [3, 4]},
+    }
+    with pytest.raises(ValueError, match="a setting is name=value, got 'k'"):
+        parse_settings(["k"])
+
+
+def test_a_trial_can_start_from_the_nearest_cell_of_a_recipe():
+    trial = make_trial({"dataset": "swiss-roll", "k": 8, "alpha": 4, "epochs": 5}, recipe="table1")
+    cell = read_recipe("table1c").where(k=8, alpha=4).cells[0]
+    assert trial == cell.settings.model_copy(update={"epochs": 5})
+    with pytest.raises(ValueError, match="unknown setting 'epoch'"):
+        make_trial({**TRIAL, "epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "better"}, "needs `than`"),
+        ({"kind": "below"}, "`bound`"),
+        ({"cells": {"kk": 1}}, "unknown setting 'kk'. Did you mean 'k'"),
+    ],
+)
+def test_an_incomplete_claim_is_an_error(change, message):
+    with pytest.raises(ValueError, match=message):
+        Claim.model_validate({"text": "", "kind": "best", "cells": {"k": 16}, **change})
+
+
+def test_published_numbers_match_the_paper_where_a_column_says_them():
+    """Golden: a corner of each table, as printed."""
+    table1 = read_recipe("table1c").where(k=16, alpha=64).cells[0]
+    assert (table1.published.error, table1.published.xi) == (0.27, 3.0)
+    iris = read_recipe("table5").where(dataset="iris", k=8, alpha=0.05).cells[0]
+    assert (iris.published.error, iris.published.xi) == (2.5, 0.07)
