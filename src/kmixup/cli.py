@@ -165,6 +165,23 @@ def export(
     write_report(made, to / f"{recipe.name}.md")
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the run files and the picture.")] = Path("runs/demo"),
+    trials: Annotated[int | None, typer.Option(min=1, help="Seeds per method.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per CPU core.")] = None,
+) -> None:
+    """No mixup, mixup and k-mixup on 5,000 real digits: a table and a picture."""
+    from joblib import cpu_count
+    from rich.console import Console
+
+    from kmixup.experiments import demo as command
+
+    if not command.demo(out, jobs=jobs or cpu_count(), trials=trials, epochs=epochs, console=Console()):
+        raise typer.Exit(1)
+
+
 def _recipe(name: str, where: list[str] | None, settings: list[str] | None) -> Recipe:
     from kmixup.experiments.recipe import parse_settings, read_recipe
 

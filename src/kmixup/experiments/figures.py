@@ -38,7 +38,7 @@ _STYLE: dict[str, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """The one style of all figures; draw and save inside it."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
         yield
 
 
@@ -75,7 +75,7 @@ def couplings(
         draw_coupling(grid[0, column], x, y, mixer.plan(x))
         grid[0, column].set_title(f"{title}, k = {k}" if title else f"k = {k}")
         draw_vicinal(grid[1, column], x, y, mixer, vicinal)
-    for row, name in enumerate(("couplings", f"vicinal points, α = {alpha:g}")):
+    for row, name in enumerate(("couplings", f"vicinal points, alpha = {alpha:g}")):
         grid[row, 0].text(-0.06, 0.5, name, rotation=90, va="center", ha="right", transform=grid[row, 0].transAxes)
     return figure
 

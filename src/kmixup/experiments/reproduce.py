@@ -14,7 +14,7 @@ from rich.table import Table
 from kmixup.experiments.recipe import Recipe
 from kmixup.experiments.report import make_report, print_report, row_name
 from kmixup.experiments.runs import RunStore
-from kmixup.experiments.sweep import Outcome, estimate_seconds, sweep
+from kmixup.experiments.sweep import Outcome, SweepResult, estimate_seconds, sweep
 from kmixup.experiments.training import calibrate_trial
 
 
@@ -44,6 +44,26 @@ def reproduce(
     Returns:
         Whether every trial succeeded.
     """
+    result = run_trials(recipe, store, jobs=jobs, data_dir=data_dir, device=device, ray=ray, console=console)
+    print_report(make_report(beside, store.all()), console)
+    return not result.failed
+
+
+def run_trials(
+    recipe: Recipe,
+    store: RunStore,
+    *,
+    jobs: int,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    ray: str | None = None,
+    console: Console,
+) -> SweepResult:
+    """Run what is not finished, with a progress bar; arguments as for `reproduce`.
+
+    Returns:
+        How the sweep ended; failures are printed.
+    """
     trials = recipe.all_trials()
     left = sum(store.get(trial) is None for trial in trials)
     _print_broken(store, console)
@@ -71,10 +91,9 @@ def reproduce(
                 "progress are dropped. Run the same command again to resume."
             )
             raise SystemExit(130) from None
-    print_report(make_report(beside, store.all()), console)
     for message, count in _counted([outcome.message for outcome in result.failed]):
         console.print(f"[bold red]{count} trials failed:[/] {escape(message)}")
-    return not result.failed
+    return result
 
 
 def show_plan(

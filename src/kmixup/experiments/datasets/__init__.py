@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kmixup.experiments.datasets import images, tabular, toy
+from kmixup.experiments.datasets import digits, images, tabular, toy
 from kmixup.experiments.datasets.data import Data
 
 __all__ = ["DATASETS", "Data"]
@@ -19,6 +19,7 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "arrhythmia": tabular.arrhythmia,
     "phishing": tabular.phishing,
     "csv": tabular.csv,
+    "mnist-5000": digits.mnist_5000,
     "mnist": images.mnist,
     "fashion-mnist": images.fashion_mnist,
     "cifar10": images.cifar10,
