@@ -50,8 +50,8 @@ def demo(out: Path, *, jobs: int, trials: int | None = None, epochs: int | None 
     console.print(_table(recipe, runs))
     console.print(
         f"{recipe.note} alpha = {recipe.cells[-1].settings.alpha:g} for both mixups; {recipe.cells[0].trials} seeds, "
-        "shared by the methods; +- is the standard error. FGSM: error under that attack. Distance: root mean squared, of "
-        "a digit and its partner. Same class: share of such pairs. Matching: seconds of the total spent on it."
+        "shared by the methods; +- is the standard error. FGSM: error under that attack. Distance: root mean "
+        "squared, of a digit and its partner. Same class: share of such pairs. Matching: its part of the seconds."
     )
     with style():
         figure = picture(recipe, runs)
@@ -98,7 +98,7 @@ def _curves(axes: Axes, recipe: Recipe, runs: Sequence[Sequence[Run]]) -> None:
 
 def _table(recipe: Recipe, runs: Sequence[Sequence[Run]]) -> Table:
     (epsilon,) = recipe.cells[0].settings.attack_epsilons
-    table = Table(title=recipe.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = Table(title=recipe.title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("method", no_wrap=True)
     for name in ("test error", f"FGSM {epsilon:g}/255", "distance", "same class", "seconds", "matching"):
         table.add_column(name, justify="right", no_wrap=True)

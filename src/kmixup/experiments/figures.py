@@ -95,12 +95,13 @@ def draw_vicinal(axes: Axes, x: Tensor, y: Tensor, mixer: KMixup, points: int) -
         mixed.append(plan.mix(x))
         blends.append(plan.mix(y.double()))
     _scatter(axes, torch.cat(mixed)[:points], torch.cat(blends)[:points], size=4)
-    low, high = x.amin(0), x.amax(0)
+    low, high = x.numpy().min(0), x.numpy().max(0)
     margin = 0.08 * (high - low)
-    axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+    (left, bottom), (right, top) = low - margin, high + margin
+    axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def _scatter(axes: Axes, x: Tensor, blend: Tensor, size: float) -> None:
-    axes.scatter(x[:, 0], x[:, 1], c=CLASSES(blend.numpy()), s=size, linewidths=0, zorder=2)
+    axes.scatter(*x.numpy().T, c=CLASSES(blend.numpy()), s=size, linewidths=0, zorder=2)
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)
