@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from kmixup import assign, cost_matrix, transport_cost
-from kmixup.transport import METRICS, _has_lapcpp
+from kmixup.transport import METRICS, _has_lapcpp, chained_cost
 
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}
 
@@ -89,6 +89,28 @@ def test_float32_costs_far_from_the_origin_keep_their_digits(metric):
     x, y = (points(2, 6, 64, seed=seed, dtype=torch.float32) + 1e4 for seed in (0, 1))
     exact = cost_matrix(x.double(), y.double(), metric)
     torch.testing.assert_close(cost_matrix(x, y, metric).double(), exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("metric", "d"), [("sqeuclidean", 3), ("sqeuclidean", 90), ("euclidean", 90), ("cosine", 90)])
+def test_a_chains_costs_equal_those_of_its_blocks(kind, metric, d):
+    x = KINDS[kind](points(1, 60, d, seed=0))[0].float()
+    chain = torch.randperm(60, generator=generator(0)).repeat(2)[:72]
+    blocks = x[chain].view(6, 12, d).double()
+    exact = cost_matrix(blocks[1:], blocks[:-1], metric)
+    atol = 1e-6 if metric == "cosine" else 0
+    torch.testing.assert_close(chained_cost(x, chain, 12, metric).double(), exact, rtol=2e-5, atol=atol)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_near_duplicates_keep_their_digits_wherever_the_rest_of_the_data_lie(metric):
+    x = points(6, 20, 300, seed=0, dtype=torch.float32).sigmoid()  # far from the origin, as images in [0, 1] are
+    y = x + 1e-5 * points(6, 20, 300, seed=1, dtype=torch.float32)
+    exact = cost_matrix(x.double(), y.double(), metric)
+    torch.testing.assert_close(cost_matrix(x, y, metric).double(), exact, rtol=2e-5, atol=0)
+    chain, both = torch.arange(40), torch.cat([x[0], y[0]])
+    exact = cost_matrix(y[:1].double(), x[:1].double(), metric)
+    torch.testing.assert_close(chained_cost(both, chain, 20, metric).double(), exact, rtol=2e-5, atol=0)
 
 
 def test_identical_points_cost_exactly_nothing():

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from kmixup.plan import MixPlan
 from kmixup.streams import process_stream
-from kmixup.transport import ENUMERATE_UP_TO, METRICS, SOLVERS, Metric, Solver, assign, cost_matrix
+from kmixup.transport import ENUMERATE_UP_TO, METRICS, SOLVERS, Metric, Solver, assign, chained_cost, cost_matrix
 
 Pairing = Literal["roll", "shuffle"]
 LamPer = Literal["batch", "block", "sample"]
@@ -148,7 +148,7 @@ class KMixup(nn.Module):
         if not self.training:
             return x, y_soft
         plan = self.plan(x)
-        if len(y_soft) != len(plan):
+        if y_soft.shape[0] != len(plan):
             raise ValueError(f"x and y must have the same length, got {len(plan)} and {len(y_soft)}.")
         return plan.mix(x), plan.mix(y_soft)
 
@@ -237,10 +237,12 @@ class KMixup(nn.Module):
                 f"integer labels must have shape [B], got {list(y.shape)}. Use plan.loss for masks, y.float() for "
                 "multi-label targets."
             )
-        if y.device.type == "cpu" and not torch.compiler.is_compiling():  # on a device, scatter_ itself refuses
+        soft = torch.zeros(y.shape[0], self.num_classes, device=y.device)
+        try:
+            return soft.scatter_(1, y.long().unsqueeze(1), 1.0)
+        except RuntimeError:
             _refuse_labels(y, self.num_classes)
-        soft = torch.zeros(len(y), self.num_classes, device=y.device)
-        return soft.scatter_(1, y.long().unsqueeze(1), 1.0)
+            raise
 
     def _mix_sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """Mix a dict batch: its labels, and every floating-point leaf beside them. Ids and paths pass through."""
@@ -268,10 +270,13 @@ class KMixup(nn.Module):
     def _points(self, x: Any, name: str) -> Tensor:
         """The tensor that is matched, detached: gradients never flow through the matching."""
         (features,) = self._features
-        with torch.no_grad():
-            points = x if features is None else features(x)
-        source = name if features is None else f"features({name})"
-        leaves = [leaf for leaf in tree_leaves(points) if _is_floating(leaf)]
+        points, source = x, name
+        if features is not None:
+            source = f"features({name})"
+            with torch.no_grad():
+                points = features(x)
+        leaves = [points] if isinstance(points, Tensor) else tree_leaves(points)
+        leaves = [leaf for leaf in leaves if _is_floating(leaf)]
         if len(leaves) != 1:
             found = ", ".join(_describe(leaf) for leaf in tree_leaves(points)[:4])
             if len(leaves) > 1:
@@ -283,7 +288,7 @@ class KMixup(nn.Module):
                 f"{source} must be floating point, got {found}. Convert it with .float(), images to [0, 1]."
             )
         points = torch.as_tensor(leaves[0]).detach()
-        if points.ndim == 0 or len(points) == 0:
+        if points.ndim == 0 or points.shape[0] == 0:
             raise ValueError(f"{source} must be a batch of at least one sample, got shape {list(points.shape)}.")
         return points
 
@@ -291,15 +296,16 @@ class KMixup(nn.Module):
 
     @torch.no_grad()
     def _draw(self, points: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        batch, device = len(points), points.device
+        batch, device = points.shape[0], points.device
         lam_dtype = torch.promote_types(points.dtype, torch.float32)
         if not self.training or self.alpha == 0 or (batch == 1 and other is None):
             itself = torch.arange(batch, device=device)
             return itself, torch.ones((), dtype=lam_dtype, device=device), itself
 
         generator = process_stream(self.generator) if self.per_process else self.generator
-        k = self._fitting_k(batch, other is not None)
-        order, candidate = self._pair(batch, k, other is not None, generator)
+        pairing = self.pairing if other is None else "second"
+        k = self._fitting_k(batch, pairing)
+        order, candidate = self._pair(batch, k, pairing, generator)
         lam = self._draw_lam(batch, k, order, generator).to(lam_dtype).to(device)
         order, candidate = order.to(device), candidate.to(device)
         second = points if other is None else other
@@ -310,18 +316,19 @@ class KMixup(nn.Module):
                     _refuse_rows(batch_of, name)
         else:
             try:
-                matched = self._match(points, second, order, candidate, k)
+                matched = self._match(points, second, order, candidate, k, pairing)
             except ValueError:
                 _refuse_rows(points, "x")
                 _refuse_rows(second, "x2")
                 raise
+        if pairing != "roll":  # the batch's own order
+            return matched, lam, candidate
         partner, unmatched = torch.empty_like(order), torch.empty_like(order)
-        partner[order], unmatched[order] = matched, candidate
-        return partner, lam, unmatched
+        return partner.scatter_(0, order, matched), lam, unmatched.scatter_(0, order, candidate)
 
-    def _fitting_k(self, batch: int, two_batches: bool) -> int:
+    def _fitting_k(self, batch: int, pairing: str) -> int:
         # Rolled blocks must not meet themselves, so two have to fit. A second batch or a shuffle has no such need.
-        largest = batch // 2 if self.pairing == "roll" and not two_batches else batch
+        largest = batch // 2 if pairing == "roll" else batch
         if self.k > largest and not self._warned:
             self._warned = True
             warnings.warn(
@@ -331,44 +338,48 @@ class KMixup(nn.Module):
             )
         return min(self.k, largest)
 
-    def _pair(self, batch: int, k: int, two_batches: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _pair(self, batch: int, k: int, pairing: str, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Positions to match: block b of ``order`` with block b of ``candidate``, both a permutation of the batch."""
-        if two_batches:
+        if pairing == "second":
             return torch.arange(batch), torch.arange(batch)
         drawn = torch.randperm(batch, generator=generator, device=generator.device if generator else None)
-        if self.pairing == "shuffle":
-            return torch.arange(batch, device=drawn.device), drawn
-        return drawn, drawn.roll(k)
+        return (torch.arange(batch, device=drawn.device), drawn) if pairing == "shuffle" else (drawn, drawn.roll(k))
 
     def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> Tensor:
         blocks = -(-batch // k)
-        draws = {"batch": 1, "block": blocks, "sample": batch}[self.lam_per]
+        draws = {"batch": (), "block": (blocks,), "sample": (batch,)}[self.lam_per]
         on = generator.device if generator else None
         uniform = torch.rand(draws, generator=generator, device=on, dtype=torch.float64).cpu()
-        lam = torch.from_numpy(_beta_quantile(self.alpha, uniform.numpy()))
+        lam = torch.as_tensor(_beta_quantile(self.alpha, uniform.numpy()))
         if self.p < 1:
             mixed = torch.rand(draws, generator=generator, device=on).cpu() < self.p
             lam = torch.where(mixed, lam, 1.0)
-        if self.lam_per == "batch":
-            return lam[0]
         if self.lam_per == "block":
             lam = torch.empty(batch, dtype=lam.dtype).index_copy_(0, order.cpu(), lam.repeat_interleave(k)[:batch])
         return lam
 
-    def _match(self, x: Tensor, y: Tensor, order: Tensor, candidate: Tensor, k: int) -> Tensor:
+    def _match(self, x: Tensor, y: Tensor, order: Tensor, candidate: Tensor, k: int, pairing: str) -> Tensor:
         """Partners in the order of ``order``: block by block the optimal assignment; the last block may be smaller."""
-        x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
-        full = len(order) // k * k
-        spans = [(0, full, k)] + ([(full, len(order), len(order) - full)] if full < len(order) else [])
-        rows = [order[start:stop].view(-1, size) for start, stop, size in spans]
-        columns = [candidate[start:stop].view(-1, size) for start, stop, size in spans]
-        costs = [cost_matrix(x[row], y[column], self.metric) for row, column in zip(rows, columns, strict=True)]
+        flat = x.reshape(x.shape[0], -1)
+        opposite = flat if pairing != "second" else y.reshape(flat.shape)
+        ragged = order.shape[0] % k
+        full = order.shape[0] - ragged
+        if pairing == "roll":  # block b's candidates are block b - 1, so one copy in this order serves both sides
+            costs = [chained_cost(flat, torch.cat([candidate[:k], order[:full]]), k, self.metric)]
+        else:
+            blocks = (full // k, k, flat.shape[1])
+            columns = opposite[:full] if pairing == "second" else flat.index_select(0, candidate[:full])
+            costs = [cost_matrix(flat[:full].view(blocks), columns.view(blocks), self.metric)]
+        if ragged:
+            rows, columns = flat[order[full:]], opposite[candidate[full:]]
+            costs.append(cost_matrix(rows.unsqueeze(0), columns.unsqueeze(0), self.metric))
         if x.device.type != "cpu" and k > ENUMERATE_UP_TO:  # one copy to the host for all blocks
             host = torch.cat([cost.flatten() for cost in costs]).cpu()
             parts = host.split([cost.numel() for cost in costs])
             costs = [part.view(cost.shape) for part, cost in zip(parts, costs, strict=True)]
         sigmas = [assign(cost, self.solver).to(x.device) for cost in costs]
-        return torch.cat([column.gather(1, sigma).flatten() for column, sigma in zip(columns, sigmas, strict=True)])
+        matched = candidate[:full].view(-1, k).gather(1, sigmas[0]).view(-1)
+        return torch.cat([matched, candidate[full:].gather(0, sigmas[1].view(-1))]) if ragged else matched
 
 
 # --- torch.compile ----------------------------------------------------------------------------------------------------

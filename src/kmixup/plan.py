@@ -50,7 +50,7 @@ class MixPlan:
     from_second: bool = False
 
     def __len__(self) -> int:
-        return len(self.partner)
+        return self.partner.shape[0]
 
     def to(self, device: torch.device | str) -> MixPlan:
         """The same plan on another device."""
@@ -72,7 +72,8 @@ class MixPlan:
             TypeError: If a leaf is not floating point (integer images, class indices).
             ValueError: If a leaf has another batch length, or ``x2`` is missing or superfluous.
         """
-        return tree_map(self._mix_leaf, x, self._second(x, x2, "x2"))
+        second = self._second(x, x2, "x2")
+        return self._mix_leaf(x, second) if isinstance(x, Tensor) else tree_map(self._mix_leaf, x, second)
 
     def loss(self, loss_fn: Callable[..., Tensor], outputs: Any, y: Any, y2: Any = None) -> Tensor:
         r"""Two-target form of the mixed loss, for any loss and any kind of label.
@@ -220,5 +221,5 @@ def _rows(x: Any) -> Tensor:
 def _refuse_length(leaf: Any, batch: int) -> None:
     if not isinstance(leaf, (Tensor, np.ndarray)):
         raise TypeError(f"every leaf must be a tensor or a numpy array, got {type(leaf).__name__}.")
-    if leaf.ndim == 0 or len(leaf) != batch:
+    if leaf.ndim == 0 or leaf.shape[0] != batch:
         raise ValueError(f"every leaf must have the plan's batch length {batch} first, got shape {list(leaf.shape)}.")

@@ -6,10 +6,12 @@ Everything here works on batches of small problems: ``[..., k, k]`` costs, one p
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,8 +30,12 @@ ENUMERATE_UP_TO = 4
 _DIRECT_UP_TO = 16
 
 # |x|^2 + |y|^2 - 2xy rounds off about 4 eps (|x|^2 + |y|^2), measured up to d = 12288. Entries below this share of
-# |x|^2 + |y|^2 would keep fewer than six correct digits in float32.
-_CANCELLATION = 0.1
+# |x|^2 + |y|^2 would keep fewer than six correct digits in float32 (eleven in float64).
+_CANCELLATION = {torch.float32: 0.1, torch.float64: 1e-4}
+
+# Entries that cancelled are computed again from differences, at the price of hundreds of others each. If more than this
+# share did, moving the origin to the data and starting again is cheaper.
+_REPAIR_UP_TO = 0.02
 
 
 def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
@@ -62,16 +68,42 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
     if callable(metric):
         return _checked_metric(metric, x, y)
     x, y = _at_least_float32(x), _at_least_float32(y)
-    # Under autocast a matrix product would run in half precision and lose the digits that decide the matching.
-    with torch.autocast(x.device.type, enabled=False):
+    with _full_precision(x.device):
         if metric == "sqeuclidean":
-            return _sqeuclidean(x, y)
+            return _sq_distances(x, y)
         if metric == "euclidean":
-            return _differences(x, y)
+            return _differences(x, y) if _directly(x) else _sq_distances(x, y).sqrt_()
         if metric == "cosine":
             # 1 - cos = |x/|x| - y/|y||^2 / 2, which does not cancel for vectors of nearly the same direction.
             return _cosine(x, y)
     raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
+
+
+def chained_cost(x: Tensor, chain: Tensor, k: int, metric: Metric = "sqeuclidean") -> Tensor:
+    """Cost of moving each block of k points of a chain to the block before it, reading every point once.
+
+    Equal to ``cost_matrix(blocks[1:], blocks[:-1])`` for ``blocks = x[chain].view(n + 1, k, d)``.
+
+    Args:
+        x: Points, shape ``[B, d]``.
+        chain: Indices of points, int64, shape ``[(n + 1) * k]``.
+        k: Points per block.
+        metric: As for `cost_matrix`.
+
+    Returns:
+        Costs, shape ``[n, k, k]``, float32 or float64.
+    """
+    blocks = _at_least_float32(x.index_select(0, chain)).view(-1, k, x.shape[1])
+    if metric not in ("sqeuclidean", "euclidean") or _directly(x):
+        return cost_matrix(blocks[1:], blocks[:-1], metric)
+    with _full_precision(x.device):
+        norms, centred = _sq_norms(blocks), blocks
+        if _far_from_origin(blocks[0], norms[0]):
+            centred = blocks - blocks[0].mean(0)  # any point amid the data will do
+            norms = _sq_norms(centred)
+        cost, cancelled = _expanded(centred[1:], centred[:-1], norms[1:], norms[:-1])
+        _repair(cost, cancelled, blocks[1:], blocks[:-1])
+        return cost if metric == "sqeuclidean" else cost.sqrt_()
 
 
 def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
@@ -138,34 +170,69 @@ def _checked_metric(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Te
     return _at_least_float32(cost)
 
 
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Under autocast a matrix product would run in half precision and lose the digits that decide the matching."""
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+
+
+def _directly(x: Tensor) -> bool:
+    # Looking for cancellation reads a number back, which would stall a GPU: there, take differences at once.
+    return x.shape[-1] <= _DIRECT_UP_TO or x.device.type != "cpu" or torch.compiler.is_compiling()
+
+
 def _differences(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances from coordinate differences: every entry accurate, no cancellation, no k * k * d buffer."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _sqeuclidean(x: Tensor, y: Tensor) -> Tensor:
-    # Checking for cancellation reads a number back, which would stall a GPU: there, take differences at once.
-    if x.shape[-1] <= _DIRECT_UP_TO or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return _differences(x, y).square()
-    for centre in (False, True):
-        # Centre only where it is needed: it costs a copy of the data.
-        if centre:
-            mean = x.mean((-2, -1) if x.ndim == 2 else tuple(range(x.ndim - 1)), keepdim=True)
-            x, y = x - mean, y - mean
-        cost, safe = _expanded(x, y)
-        if safe:
-            return cost
-    return _differences(x, y).square()
+def _sq_norms(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1).square_()  # three times as fast as vecdot
 
 
-def _expanded(x: Tensor, y: Tensor) -> tuple[Tensor, bool]:
-    norms = torch.linalg.vecdot(x, x).unsqueeze(-1) + torch.linalg.vecdot(y, y).unsqueeze(-2)
+def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances, every entry accurate; from matrix products if those are faster."""
+    if _directly(x):
+        return _differences(x, y).square_()
+    cost, cancelled = _expanded(x, y, _sq_norms(x), _sq_norms(y))
+    if cancelled.count_nonzero() > _REPAIR_UP_TO * cost.numel():
+        centre = x.mean(-2, keepdim=True)
+        to_x, to_y = x - centre, y - centre
+        cost, cancelled = _expanded(to_x, to_y, _sq_norms(to_x), _sq_norms(to_y))
+    _repair(cost, cancelled, x, y)
+    return cost
+
+
+def _expanded(x: Tensor, y: Tensor, x_sq: Tensor, y_sq: Tensor) -> tuple[Tensor, Tensor]:
+    """|x|^2 + |y|^2 - 2xy, and where it cancelled."""
+    norms = x_sq.unsqueeze(-1) + y_sq.unsqueeze(-2)
     if x.ndim == 2:
         cost = torch.addmm(norms, x, y.mT, alpha=-2)
     else:
         flat = torch.baddbmm(norms.flatten(0, -3), x.flatten(0, -3), y.flatten(0, -3).mT, alpha=-2)
         cost = flat.view(norms.shape)
-    return cost, not bool((cost < _CANCELLATION * norms).any())
+    return cost, cost < norms.mul_(_CANCELLATION[x.dtype])
+
+
+def _repair(cost: Tensor, cancelled: Tensor, x: Tensor, y: Tensor) -> None:
+    """Compute the cancelled entries of the cost again, from coordinate differences, which cannot cancel."""
+    if not cancelled.any():
+        return
+    k, m = cost.shape[-2:]
+    entries = cancelled.flatten().nonzero().squeeze(1)
+    x, y, cost = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), cost.view(-1)
+    for part in entries.split(-(-len(x) // 2)):  # never more than a copy of the data at once
+        gaps = x.index_select(0, part // m)
+        gaps -= y.index_select(0, part // (k * m) * m + part % m)
+        cost[part] = _sq_norms(gaps)
+
+
+def _far_from_origin(block: Tensor, norms: Tensor) -> bool:
+    """Whether distances from the block's first point to its next ones nearly cancel, so that others will."""
+    dots = (block[1:17] @ block[0]).numpy()
+    sums = norms.numpy()
+    sums = sums[1:17] + sums[0]
+    return bool((sums - 2 * dots < 2 * _CANCELLATION[block.dtype] * sums).any())
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -177,7 +244,7 @@ def _cosine(x: Tensor, y: Tensor) -> Tensor:
 
     (x, x_zero), (y, y_zero) = directions(x), directions(y)
     either_zero = x_zero.unsqueeze(-1) | y_zero.unsqueeze(-2)
-    return torch.where(either_zero, 1.0, _sqeuclidean(x, y) / 2)
+    return torch.where(either_zero, 1.0, _sq_distances(x, y) / 2)
 
 
 def _assign(cost: Tensor, solver: str) -> Tensor:
@@ -189,20 +256,20 @@ def _assign(cost: Tensor, solver: str) -> Tensor:
             raise ValueError(f"solver 'enumerate' sums k! permutations and takes k <= 8, got k={k}. Use 'auto'.")
         _refuse_nonfinite(cost)
         return _enumerate(cost)
-    with torch.no_grad():
-        host = cost.detach().to("cpu", torch.promote_types(cost.dtype, torch.float32)).contiguous()
-        _refuse_nonfinite(host)
-        solve = _solve_lapcpp if solver == "lapcpp" else _solve_scipy
-        sigma = torch.from_numpy(solve(host.reshape(-1, k, k).numpy()))
-        return sigma.view(cost.shape[:-1]).to(cost.device)
+    host = _at_least_float32(cost.detach()).cpu().contiguous()
+    _refuse_nonfinite(host)
+    solve = _solve_lapcpp if solver == "lapcpp" else _solve_scipy
+    sigma = solve(host.view(-1, k, k).numpy())
+    return torch.from_numpy(sigma.reshape(cost.shape[:-1])).to(cost.device)
 
 
 def _refuse_nonfinite(cost: Tensor) -> None:
     if cost.device.type == "cuda":
         # Raises on the device, when it gets there: reading the answer here would be a copy to the host.
         torch._assert_async(torch.isfinite(cost).all(), "cost has infinite or NaN entries")  # pyright: ignore[reportPrivateImportUsage]
-    elif not torch.isfinite(cost).all():
-        bad = ~torch.isfinite(cost)
+        return
+    # One cheap sum finds every NaN and infinity; finite costs whose sum overflows are then looked at one by one.
+    if not math.isfinite(cost.sum()) and (bad := ~torch.isfinite(cost)).any():
         first = bad.nonzero()[0].tolist()
         raise ValueError(
             f"cost must be finite, got {int(bad.sum())} infinite or NaN entries, the first at {first}. "
@@ -234,7 +301,7 @@ def _solve_lapcpp(cost: np.ndarray) -> np.ndarray:
     # Two threads pay only from hundreds of problems on; below that they cost more than they save.
     threads = torch.get_num_threads() if len(cost) >= 256 else 1
     _, columns = lapcpp.lapjv_batch(cost, return_cost=False, n_threads=threads)
-    return np.stack(columns) if columns else np.empty(cost.shape[:2], np.int64)
+    return np.array(columns, np.int64).reshape(cost.shape[:2])
 
 
 def _solve_scipy(cost: np.ndarray) -> np.ndarray:
