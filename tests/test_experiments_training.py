@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kmixup import min_lam_sq
+from kmixup import KMixup, assign, cost_matrix, min_lam_sq, transport_cost
 from kmixup.experiments.datasets import DATASETS, Data
-from kmixup.experiments.methods import METHODS
+from kmixup.experiments.methods import METHODS, EpochMixing
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.models.fc import fc
 from kmixup.experiments.recipe import Trial
@@ -226,3 +226,57 @@ def test_xi_of_a_run_is_the_definition():
     t = Training(trial(method="mixup", alpha=0.7))
     pairs = torch.cdist(t.data.x_train, t.data.x_train).square().mean().item()
     assert made.xi == pytest.approx(math.sqrt(min_lam_sq(0.7) * pairs), rel=1e-3)
+
+
+def mixed(lam_per="batch", k=4, alpha=1.0, batches=3, size=10, d=2):
+    method = EpochMixing(KMixup(k, alpha, lam_per=lam_per, generator=torch.Generator().manual_seed(5)))
+    x = torch.rand(batches, size, d, generator=torch.Generator().manual_seed(6))
+    targets = torch.eye(batches * size).view(batches, size, -1)  # each sample its own class: the mix is readable
+    x_mixed, targets_mixed = method.mix_epoch(x, targets)
+    return x, x_mixed, targets_mixed.view(batches, size, batches, size)
+
+
+@pytest.mark.parametrize(("k", "size"), [(1, 10), (4, 8), (4, 10), (5, 10), (16, 64)])
+def test_a_whole_epochs_plan_is_the_plan_of_each_batch(k, size):
+    """Oracle: KMixup on each batch, with the order of the batch as its random order."""
+    x, x_mixed, mix = mixed(k=k, size=size)
+    torch.testing.assert_close(torch.einsum("bicj,cjd->bid", mix, x), x_mixed)
+    for b in range(len(x)):
+        assert mix[b, :, [c for c in range(len(x)) if c != b]].sum() == 0  # partners come from the batch itself
+        weights = mix[b, :, b]
+        lam = weights.diagonal()
+        assert (lam == lam[0]).all()
+        partner = (weights - torch.diag(lam)).argmax(1)
+        assert (partner.sort().values == torch.arange(size)).all()
+        assert (partner != torch.arange(size)).all()
+        candidate = torch.arange(size).roll(k)
+        for start in range(0, size, k):
+            rows, columns = torch.arange(size)[start : start + k], candidate[start : start + k]
+            cost = cost_matrix(x[b, rows], x[b, columns])
+            found = (x[b, rows] - x[b, partner[rows]]).square().sum(1).mean()
+            torch.testing.assert_close(found, transport_cost(cost, assign(cost)))
+
+
+@pytest.mark.parametrize(("lam_per", "different"), [("batch", 1), ("block", 3), ("sample", 10)])
+def test_a_whole_epoch_draws_lam_as_often_as_asked(lam_per, different):
+    _, _, mix = mixed(lam_per=lam_per)
+    for b in range(3):
+        assert len(mix[b, :, b].diagonal().unique()) == different
+
+
+def test_a_whole_epochs_lam_follows_the_beta_distribution():
+    _, _, mix = mixed(lam_per="sample", batches=40)
+    lam = torch.stack([mix[b, :, b].diagonal() for b in range(40)]).flatten()
+    sigma = (1 / (4 * (2 * 1.0 + 1)) / lam.numel()) ** 0.5
+    assert abs(lam.mean().item() - 0.5) < 5 * sigma
+    assert abs(torch.minimum(lam, 1 - lam).square().mean().item() - min_lam_sq(1.0)) < 5 * 0.08 / lam.numel() ** 0.5
+
+
+def test_alpha_0_leaves_a_whole_epoch_unmixed():
+    x, x_mixed, _ = mixed(alpha=0.0)
+    assert torch.equal(x, x_mixed)
+
+
+def test_a_batch_too_small_for_k_is_planned_on_its_own_with_a_warning():
+    with pytest.warns(UserWarning, match="too small for k=20"):
+        run(trial(method="k-mixup", k=20, alpha=1.0, epochs=1))

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from kmixup.experiments.recipe import Trial
 from kmixup.mixing import KMixup, MixPlan
-from kmixup.transport import cost_matrix
+from kmixup.transport import assign, cost_matrix
 
 __all__ = ["METHODS", "Method"]
 
@@ -54,6 +54,10 @@ class Erm:
         """Nothing is mixed."""
         return None
 
+    def mix_epoch(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The batches as they are."""
+        return x, targets
+
 
 class InputMixing:
     """Mixes the input as a plan says, whoever makes the plan."""
@@ -75,6 +79,74 @@ class InputMixing:
         return plan
 
 
+class EpochMixing(InputMixing):
+    """k-mixup of all batches of an epoch at once: equal in law to a plan per batch, without its cost per step.
+
+    Args:
+        mixer: What a single batch would be mixed with.
+    """
+
+    def __init__(self, mixer: KMixup) -> None:
+        super().__init__(mixer.plan)
+        self._mixer = mixer
+        self._lam_only = KMixup(1, mixer.alpha, lam_per="sample", generator=mixer.generator)
+
+    def mix_epoch(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix each batch within itself.
+
+        Args:
+            x: The batches of an epoch, each in random order, shape ``[batches, B, ...]``; B >= 2 k.
+            targets: Their targets, shape ``[batches, B, classes]``.
+
+        Returns:
+            Both, mixed.
+        """
+        start = perf_counter()
+        batches, size = x.shape[:2]
+        partner = self._partners(x.flatten(2))
+        self.seconds += perf_counter() - start
+        flat = (partner + size * torch.arange(batches, device=x.device).unsqueeze(1)).flatten()
+        lam = self._draw_lam(batches, size).to(x)
+
+        def mix(own: Tensor) -> Tensor:
+            theirs = own.flatten(0, 1).index_select(0, flat).view_as(own)
+            return theirs.lerp_(own, lam.view(*lam.shape, *(1,) * (own.ndim - 2)))
+
+        return mix(x), mix(targets)
+
+    def _partners(self, x: Tensor) -> Tensor:
+        """Partner of each sample within its batch, ``[batches, B]``: each block of k meets the block before it."""
+        batches, size = x.shape[:2]
+        k = self._mixer.k
+        candidate = torch.arange(size, device=x.device).roll(k)
+        if k == 1:
+            return candidate.expand(batches, size)
+        full = size // k * k
+        parts = []
+        for start, stop, block in ((0, full, k), (full, size, size - full)):
+            if start < stop:
+                theirs = candidate[start:stop]
+                cost = cost_matrix(
+                    x[:, start:stop].unflatten(1, (-1, block)),
+                    x[:, theirs].unflatten(1, (-1, block)),
+                    self._mixer.metric,
+                )
+                sigma = assign(cost, self._mixer.solver)
+                parts.append(theirs.view(1, -1, block).expand_as(sigma).gather(2, sigma).flatten(1))
+        return torch.cat(parts, 1)
+
+    def _draw_lam(self, batches: int, size: int) -> Tensor:
+        """Lam of each sample, ``[batches, 1]`` or ``[batches, B]``."""
+        k = self._mixer.k
+        each = {"batch": 1, "block": -(-size // k), "sample": size}[self._mixer.lam_per]
+        # One more than needed: a plan for a single sample would be the identity.
+        lam = self._lam_only.plan(torch.zeros(batches * each + 1, 1)).lam
+        if lam.ndim == 0:
+            return lam.expand(batches, 1)
+        lam = lam[:-1].view(batches, each)
+        return lam.repeat_interleave(k, 1)[:, :size] if self._mixer.lam_per == "block" else lam
+
+
 def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
     mixer = KMixup(
         trial.k,
@@ -84,7 +156,7 @@ def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Modul
         lam_per=trial.lam_per,
         generator=generator,
     )
-    return InputMixing(mixer.plan)
+    return EpochMixing(mixer) if trial.pairing == "roll" else InputMixing(mixer.plan)
 
 
 def _nearest_neighbour(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:

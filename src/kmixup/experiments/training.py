@@ -21,13 +21,15 @@ from torch import Generator, Tensor, nn
 
 from kmixup.calibration import Calibration, calibrate
 from kmixup.experiments.datasets import DATASETS, Data
-from kmixup.experiments.methods import METHODS, Method
+from kmixup.experiments.methods import METHODS, EpochMixing, Erm, Method
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.recipe import Trial
 from kmixup.experiments.runs import Curves, Environment, Match, Run, Seconds
 
 _EVALUATION_BATCH = 1000
 _MATCH_BATCHES = 8
+# Up to this many numbers of training data, all batches of an epoch are mixed at once.
+_WHOLE_EPOCH_NUMBERS = 2**22
 
 
 def run(
@@ -117,6 +119,9 @@ class Training:
         self._one_hot = torch.eye(self.data.num_classes, device=self.device)
         # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
         self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
+        size = min(trial.batch_size, len(self._x_train))
+        small = self.data.augment is None and self._x_train.numel() <= _WHOLE_EPOCH_NUMBERS
+        self._by_epoch = small and size >= 2 * trial.k
         self._x_test = self._normalised(self.data.x_test).contiguous(memory_format=self._memory_format)
         self.epochs_done = 0
         self.diverged = False
@@ -133,7 +138,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(trial, self.epochs_done)
         self.model.train()
-        losses, accuracies = zip(*(self.step(x, y) for x, y in self.batches()), strict=True)
+        losses, accuracies = zip(*self._steps(), strict=True)
         self.epochs_done += 1
         train_loss = torch.stack(losses).mean().item()
         self.diverged = not math.isfinite(train_loss)
@@ -141,12 +146,24 @@ class Training:
         self._curves["train_accuracy"].append(torch.stack(accuracies).mean().item())
         self._curves["test_error"].append(error_rate(self.model, self._x_test, data.y_test))
 
+    def _steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch, step by step: the loss and the accuracy of each."""
+        if isinstance(self.method, (Erm, EpochMixing)) and self._by_epoch:
+            for x, targets in self._mixed_epoch(self.method):
+                yield self._descend(self.model(x), targets)
+        else:
+            for x, y in self.batches():
+                yield self.step(x, y)
+
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser on one batch: the loss and the (lam-weighted) accuracy before it."""
         outputs, plan = self.method.forward(self.model, x)
         targets = self._one_hot.index_select(0, y)
         if plan is not None:
             targets = plan.mix(targets)
+        return self._descend(outputs, targets)
+
+    def _descend(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # Cross-entropy is affine in the target, so this is the two-target loss in one call, and the target weight of
         # the predicted class is the lam-weighted accuracy.
         loss = F.cross_entropy(outputs, targets)
@@ -155,6 +172,14 @@ class Training:
         loss.backward()
         self.optimizer.step()
         return loss.detach(), accuracy
+
+    def _mixed_epoch(self, method: Erm | EpochMixing) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch with their targets, mixed all at once."""
+        order = self._order()
+        x = self._x_train.index_select(0, order.flatten()).unflatten(0, order.shape)
+        targets = self._one_hot.index_select(0, self.data.y_train.index_select(0, order.flatten()))
+        x, targets = method.mix_epoch(x, targets.unflatten(0, order.shape))
+        return zip(x.unbind(), targets.unbind(), strict=True)
 
     def finish(self) -> Run:
         """The run, with the attacks that the trial asks for."""
@@ -192,14 +217,12 @@ class Training:
         self.model.train()
         steps = max(1, len(self._x_train) // self.trial.batch_size)
         times: list[float] = []
-        start = perf_counter()
         while sum(times) < budget and len(times) < 200:
-            for x, y in self.batches():
-                self.step(x, y)
-                now = perf_counter()
-                times.append(now - start)
-                start = now
-                if sum(times) >= budget or len(times) >= 200:
+            start = perf_counter()
+            for _ in self._steps():
+                times.append(perf_counter() - start)
+                start = perf_counter()
+                if sum(times) >= budget and len(times) > 1:
                     break
         part = min(_EVALUATION_BATCH, len(self._x_test))
         start = perf_counter()
@@ -243,13 +266,16 @@ class Training:
         self._start = perf_counter() - state["seconds"]["total"]
         self.method.seconds = state["seconds"]["matching"]
 
+    def _order(self) -> Tensor:
+        """A new order of the training points, a row a batch. An incomplete last batch is left out."""
+        order = torch.randperm(len(self._x_train), generator=self._generators["batches"]).to(self.device)
+        size = min(self.trial.batch_size, len(order))
+        return order[: len(order) // size * size].view(-1, size)
+
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of one epoch: a new order, augmented, normalised. An incomplete last batch is left out."""
-        data, size = self.data, self.trial.batch_size
-        order = torch.randperm(len(data.x_train), generator=self._generators["batches"]).to(self.device)
-        if len(order) > size:
-            order = order[: len(order) // size * size]
-        for batch in order.split(size):
+        """Batches of one epoch: a new order, augmented, normalised."""
+        data = self.data
+        for batch in self._order():
             x = self._x_train.index_select(0, batch)
             if data.augment is not None:
                 x = self._normalised(data.augment(x, self._generators["augment"]))
