@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,19 @@ def test_every_row_names_things_that_exist(row):
             found = getattr(found, part)
     for path in re.findall(r"`((?:src|tests|results|docs)/[\w./*-]+)`", code + test):
         assert list(ROOT.glob(path)), f"{path} does not exist"
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_code_the_recipes_and_the_type_marker(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        path.relative_to(SOURCE.parent).as_posix() for path in SOURCE.rglob("*") if path.suffix in {".py", ".toml"}
+    }
+    assert expected | {"kmixup/py.typed"} <= names
+    assert list(tmp_path.glob("*.tar.gz"))
