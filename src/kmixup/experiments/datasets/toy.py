@@ -23,11 +23,12 @@ def one_ring(
     *,
     n_train: int = 1000,
     n_test: int = 1000,
-    disk: float = 0.77,
-    inner: float = 0.82,
-    outer: float = 1.01,
+    disk: float = 0.95,
+    inner: float = 0.98,
+    outer: float = 1.04,
+    share: float = 0.2,
 ) -> Data:
-    """A disk inside a ring, points uniform by area, the classes equally likely.
+    """A disk inside a thin ring, points uniform by area.
 
     Args:
         data_dir: Not used.
@@ -37,6 +38,7 @@ def one_ring(
         disk: Radius of the disk.
         inner: Inner radius of the ring.
         outer: Outer radius of the ring.
+        share: Share of the points on the ring.
 
     Paper: Table 1 (a), One Ring.
     """
@@ -46,7 +48,7 @@ def one_ring(
         low, high = torch.where(y == 0, 0.0, inner), torch.where(y == 0, disk, outer)
         return _polar((low**2 + u * (high**2 - low**2)).sqrt(), 2 * math.pi * angle)
 
-    return _sample(draw, seed, n_train, n_test)
+    return _sample(draw, seed, n_train, n_test, share)
 
 
 def four_bars(
@@ -56,7 +58,7 @@ def four_bars(
     n_train: int = 1000,
     n_test: int = 1000,
     spacing: float = 3.0,
-    width: float = 0.8,
+    width: float = 0.4,
     height: float = 5.6,
 ) -> Data:
     """Four upright bars in a row, the classes alternating, points uniform in the bars.
@@ -89,7 +91,7 @@ def swiss_roll(
     n_test: int = 1000,
     start: float = 1.5 * math.pi,
     stop: float = 4.5 * math.pi,
-    scale: float = 0.1,
+    scale: float = 0.94,
 ) -> Data:
     r"""Two arms of an Archimedean spiral, half a turn apart, one class each: :math:`r = scale \cdot t`.
 
@@ -116,8 +118,11 @@ def _polar(radius: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
 
 
-def _sample(draw: Callable[[Tensor, Generator], Tensor], seed: int, n_train: int, n_test: int) -> Data:
+def _sample(
+    draw: Callable[[Tensor, Generator], Tensor], seed: int, n_train: int, n_test: int, share: float = 0.5
+) -> Data:
+    """Points of two classes, of which the second has this share in expectation."""
     generator = Generator().manual_seed(seed)
-    y = torch.randint(2, (n_train + n_test,), generator=generator)
+    y = (torch.rand(n_train + n_test, generator=generator) < share).long()
     x = draw(y, generator).float()
     return Data(x[:n_train], y[:n_train], x[n_train:], y[n_train:], num_classes=2, note=_NOTE)

@@ -1,0 +1,147 @@
+"""Toy and tabular data."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kmixup import calibrate
+from kmixup.experiments.datasets import DATASETS, Data
+from kmixup.experiments.datasets.tabular import csv
+from kmixup.experiments.recipe import read_recipe
+
+TOYS = ("one-ring", "four-bars", "swiss-roll")
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toy_data_are_drawn_anew_by_each_seed_and_the_same_by_the_same(name):
+    first, again, other = (DATASETS[name](None, seed) for seed in (0, 0, 1))
+    assert torch.equal(first.x_train, again.x_train)
+    assert not torch.equal(first.x_train, other.x_train)
+    assert len(first.x_train) == len(first.x_test) == 1000
+    assert "reconstruction" in first.note
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toy_classes_are_apart_but_each_point_has_a_near_one_of_its_class(name):
+    data = DATASETS[name](None, 0)
+    distance = torch.cdist(data.x_train, data.x_train).fill_diagonal_(math.inf)
+    same = data.y_train[:, None] == data.y_train
+    assert distance[~same].min() > 0.02
+    assert distance.where(same, math.inf).min(1).values.max() < distance.where(same, 0).max() / 4
+
+
+@pytest.mark.parametrize("group", ["a", "b", "c"])
+def test_toy_data_have_the_printed_xi_within_the_rounding_and_a_few_percent(group):
+    for cell in read_recipe("table1").where(group=group, k=1, method="mixup").cells:
+        data = DATASETS[cell.settings.dataset](None, 0, **cell.settings.dataset_options)
+        printed = cell.published.xi
+        assert calibrate(data.x_train, 1, cell.settings.alpha).printed_xi == pytest.approx(printed, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "dimension", "classes", "printed"),
+    [("iris", 150, 4, 3, [0.07, 0.10, 0.22]), ("breast-cancer", 569, 30, 2, [0.19, 0.26, 0.59])],
+)
+def test_uci_data_from_scikit_learn_have_the_printed_size_and_xi(name, size, dimension, classes, printed):
+    data = DATASETS[name](None, 0)
+    assert len(data.x_train) + len(data.x_test) == size
+    assert data.x_train.shape[1] == dimension
+    assert data.num_classes == classes
+    xi = [calibrate(data.x_train, 1, alpha).printed_xi for alpha in (0.05, 0.1, 1.0)]
+    assert xi == pytest.approx(printed, rel=0.06)
+
+
+def test_abalone_codes_sex_as_m_f_i(tmp_path):
+    (tmp_path / "abalone.data").write_text("M,0.5,15\nF,0.6,7\nI,0.7,9\nM,0.8,7\nF,0.9,15\n")
+    data = DATASETS["abalone"](tmp_path, 0)
+    x, y = torch.cat([data.x_train, data.x_test]), torch.cat([data.y_train, data.y_test])
+    assert dict(zip(x[:, 1].tolist(), x[:, 0].tolist(), strict=True)) == pytest.approx(
+        {np.float32(v).item(): s for v, s in ((0.5, 0), (0.6, 1), (0.7, 2), (0.8, 0), (0.9, 1))}
+    )
+    assert data.num_classes == 3
+    assert sorted(y.tolist()) == [0, 0, 1, 1, 2]  # as words, "15" comes before "7"
+
+
+def test_arrhythmia_takes_missing_values_as_0(tmp_path):
+    (tmp_path / "arrhythmia.data").write_text("75,?,8\n56,1,6\n54,0,10\n55,2,6\n13,3,6\n")
+    data = DATASETS["arrhythmia"](tmp_path, 0)
+    x = torch.cat([data.x_train, data.x_test])
+    assert x[x[:, 0] == 75, 1].item() == 0
+    assert data.num_classes == 3
+
+
+@pytest.mark.parametrize("name", ["phishing_websites.csv", "Training Dataset.arff"])
+def test_phishing_is_read_as_csv_and_in_ucis_own_format(tmp_path, name):
+    header = "@relation phishing\n\n@attribute a { -1,1 }\n@attribute Result { -1,1 }\n\n\n@data\n"
+    rows = "-1,1,-1\n1,1,1\n0,-1,1\n1,0,-1\n-1,-1,1\n"
+    (tmp_path / name).write_text((header if name.endswith("arff") else "") + rows)
+    data = DATASETS["phishing"](tmp_path, 0)
+    assert sorted(torch.cat([data.y_train, data.y_test]).tolist()) == [0, 0, 1, 1, 1]
+    assert data.x_train.shape == (4, 2)
+    assert "duplicates" in data.note
+
+
+def test_a_missing_file_is_an_error_that_says_how_to_get_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no abalone.data in .*--data-dir.*kmixup data fetch abalone"):
+        DATASETS["abalone"](tmp_path, 0)
+    with pytest.raises(FileNotFoundError, match=r"no file .*none.csv"):
+        csv(tmp_path, 0, path="none.csv")
+
+
+def write(folder, text, name="mine.csv"):
+    (folder / name).write_text(text)
+    return {"data_dir": folder, "path": name}
+
+
+def test_any_csv_file_is_read_with_words_coded_in_sorted_order(tmp_path):
+    text = "size;colour;kind\n" + "1.5;red;x\n2.5;blue;y\n3.5;red;x\n4.5;green;z\n"
+    data = csv(**write(tmp_path, text), header=True, delimiter=";", test_share=0.5)
+    rows = torch.cat([data.x_train, data.x_test]).tolist()
+    assert sorted(map(tuple, rows)) == [(1.5, 2.0), (2.5, 0.0), (3.5, 2.0), (4.5, 1.0)]
+    assert data.num_classes == 3
+    first = csv(**write(tmp_path, text), header=True, delimiter=";", class_column=0)
+    assert first.num_classes == 4
+
+
+def test_scalings_are_three_and_take_their_moments_from_the_training_part(tmp_path):
+    rng = np.random.default_rng(0)
+    table = rng.normal([10, -3, 7], [1, 5, 0], (200, 3)) + 0.0
+    source = write(tmp_path, "".join(f"{a},{b},{c},{i % 2}\n" for i, (a, b, c) in enumerate(table)))
+    raw, scalar, standard = (csv(**source, scaling=scaling) for scaling in ("raw", "scalar", "standard"))
+    x = raw.x_train.double()
+    torch.testing.assert_close(scalar.x_train.double(), (x - x.mean()) / x.std(correction=0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(standard.x_train.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard.x_train.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]))
+    assert standard.x_test.mean(0).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("1,2,0\n1,2\n", {}, "row 2 of .* has 2"),
+        ("1,?,0\n1,2,1\n", {}, r"column 1 has 1 missing values. Say what stands for them with missing=0"),
+        ("", {}, "has no rows"),
+        ("1,0\n2,1\n", {"scaling": "robust"}, "scaling must be one of raw, scalar, standard, got 'robust'"),
+        ("1,0\n2,1\n", {"test_share": 1.0}, r"test_share must be in \(0, 1\), got 1.0"),
+    ],
+)
+def test_a_csv_file_with_a_mistake_is_an_error_that_names_it(tmp_path, text, options, message):
+    with pytest.raises(ValueError, match=message):
+        csv(**write(tmp_path, text), **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_train": torch.zeros(3, dtype=torch.int64)}, "the same length > 0, got 4 and 3"),
+        ({"x_test": torch.zeros(4, 1, dtype=torch.float64)}, "x_test must be float32"),
+        ({"y_test": torch.full((4,), 2)}, r"classes must be 0 ... 1, got 2 ... 2 in y_test"),
+        ({"mean": torch.zeros(1)}, "mean and std belong together"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(change, message):
+    x, y = torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises((ValueError, TypeError), match=message):
+        Data(**{"x_train": x, "y_train": y, "x_test": x, "y_test": y, "num_classes": 2, **change})
