@@ -14,7 +14,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from kmixup.experiments.recipe import Trial
-from kmixup.mixing import KMixup, MixPlan
+from kmixup.manifold import KManifoldMixup
+from kmixup.mixing import KMixup
+from kmixup.plan import MixPlan
 from kmixup.transport import assign, cost_matrix
 
 __all__ = ["METHODS", "Method"]
@@ -147,8 +149,41 @@ class EpochMixing(InputMixing):
         return lam.repeat_interleave(k, 1)[:, :size] if self._mixer.lam_per == "block" else lam
 
 
-def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
-    mixer = KMixup(
+class ReleaseMixing(InputMixing):
+    """k-mixup with what the released code does besides, for k > 1: a forward pass of the clean batch, in train mode.
+
+    Its outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more than k. An
+    ablation, under its own name.
+    """
+
+    def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
+        """The clean batch for nothing, then the mixed batch, and its plan."""
+        with torch.no_grad():
+            model(x)
+        return super().forward(model, x)
+
+
+class ManifoldMixing:
+    """Mixes the input or the output of one of some layers, drawn in every step.
+
+    Paper: Table 8.
+    """
+
+    def __init__(self, manifold: KManifoldMixup) -> None:
+        self.seconds = 0.0  # the matching happens inside the forward pass, and is not timed
+        self._manifold = manifold
+
+    def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
+        """Outputs of the model, one of its places mixed, and the plan."""
+        return self._manifold(x)
+
+    def plan(self, x: Tensor) -> MixPlan | None:
+        """What is mixed is drawn within the pass."""
+        return None
+
+
+def _mixer(trial: Trial, alpha_k: float, generator: Generator) -> KMixup:
+    return KMixup(
         trial.k,
         alpha_k,
         metric=trial.metric,
@@ -156,7 +191,21 @@ def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Modul
         lam_per=trial.lam_per,
         generator=generator,
     )
+
+
+def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
+    mixer = _mixer(trial, alpha_k, generator)
     return EpochMixing(mixer) if trial.pairing == "roll" else InputMixing(mixer.plan)
+
+
+def _k_mixup_release(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
+    mixing = ReleaseMixing if trial.k > 1 else InputMixing
+    return mixing(_mixer(trial, alpha_k, generator).plan)
+
+
+def _k_manifold_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
+    options = {"layers": [], **trial.method_options}
+    return ManifoldMixing(KManifoldMixup(model, mixer=_mixer(trial, alpha_k, generator), **options))
 
 
 def _nearest_neighbour(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
@@ -182,4 +231,6 @@ METHODS: dict[str, Callable[[Trial, float, Generator, nn.Module], Method]] = {
     "mixup": _k_mixup,
     "k-mixup": _k_mixup,
     "nearest-neighbour": _nearest_neighbour,
+    "k-mixup-release": _k_mixup_release,
+    "k-manifold-mixup": _k_manifold_mixup,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kmixup.experiments.datasets import digits, images, tabular, toy
+from kmixup.experiments.datasets import digits, images, speech, tabular, toy
 from kmixup.experiments.datasets.data import Data
 
 __all__ = ["DATASETS", "Data"]
@@ -26,4 +26,5 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "cifar100": images.cifar100,
     "svhn": images.svhn,
     "tiny-imagenet": images.tiny_imagenet,
+    "speech-commands": speech.speech_commands,
 }
