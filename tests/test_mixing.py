@@ -293,9 +293,9 @@ def test_numpy_in_numpy_out():
 
 def test_a_pair_and_a_dict_sample_come_back_in_their_structure():
     x, y = rand(16, 3), labels(16)
-    pair, sample, renamed = (
+    pair, sample, renamed, as_in_torchvision = (
         KMixup(4, 1.0, num_classes=3, generator=generator(), labels_getter=getter)
-        for getter in (None, None, lambda s: "digit")
+        for getter in (None, None, lambda s: "digit", lambda s: s["digit"])
     )
     expected = pair([x, y])
     out = sample({"image": x, "label": y, "path": ["a"] * 16, "index": torch.arange(16)})
@@ -304,6 +304,7 @@ def test_a_pair_and_a_dict_sample_come_back_in_their_structure():
     assert out["path"] == ["a"] * 16
     assert torch.equal(out["index"], torch.arange(16))
     torch.testing.assert_close(renamed({"image": x, "digit": y})["digit"], expected[1])
+    torch.testing.assert_close(as_in_torchvision({"image": x, "digit": y})["digit"], expected[1])
 
 
 def test_several_inputs_are_mixed_alike_and_features_choose_what_is_matched():

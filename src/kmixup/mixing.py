@@ -59,8 +59,8 @@ class KMixup(nn.Module):
         num_classes: Number of classes, to turn integer labels into soft targets.
         p: Probability of mixing, drawn as often as lam.
         generator: Source of all randomness; default: torch's global generator. Keep it on the CPU.
-        labels_getter: For a dict sample: function from the sample to the key of its labels. Default: the one key among
-            label, labels, target, targets, y.
+        labels_getter: For a dict sample: function from the sample to its labels, as in torchvision v2, or to their key.
+            Default: the one key among label, labels, target, targets, y.
         per_process: False to draw the same stream on every rank and in every worker.
         solver: Assignment solver, see `kmixup.assign`.
 
@@ -83,7 +83,7 @@ class KMixup(nn.Module):
         num_classes: int | None = None,
         p: float = 1.0,
         generator: torch.Generator | None = None,
-        labels_getter: Callable[[Mapping[str, Any]], str] | None = None,
+        labels_getter: Callable[[Mapping[str, Any]], Any] | None = None,
         per_process: bool = True,
         solver: Solver = "auto",
     ) -> None:
@@ -246,14 +246,15 @@ class KMixup(nn.Module):
 
     def _mix_sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """Mix a dict batch: its labels, and every floating-point leaf beside them. Ids and paths pass through."""
-        if self.labels_getter is not None:
-            keys = [self.labels_getter(sample)]
-        else:
+        if self.labels_getter is None:
             keys = [key for key in sample if key in _LABEL_KEYS]
+        else:
+            found = self.labels_getter(sample)
+            keys = [found] if isinstance(found, str) else [key for key, value in sample.items() if value is found]
         if len(keys) != 1 or keys[0] not in sample:
             raise ValueError(
                 f"the labels must be one of the keys {list(sample)}, found {keys}. "
-                "Use KMixup(labels_getter=lambda sample: key)."
+                'Use KMixup(labels_getter=lambda sample: sample["..."]).'
             )
         rest = {key: value for key, value in sample.items() if key != keys[0]}
         floating = {key: value for key, value in rest.items() if _is_floating(value)}

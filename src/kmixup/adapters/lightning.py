@@ -1,0 +1,55 @@
+"""k-mixup for Lightning: mix each training batch once it is on its device. Needs no import of Lightning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kmixup.mixing import KMixup
+from kmixup.plan import MixPlan
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule as _Base
+else:
+    _Base = object
+
+
+class KMixupMixin(_Base):
+    """Mixes the inputs of training batches; validation, test and prediction batches stay as they are.
+
+    Example::
+
+        class Classifier(KMixupMixin, LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.model, self.mixer = ..., KMixup(k=16, alpha=1.0)
+
+            def training_step(self, batch, batch_idx):
+                x, y = batch  # x is mixed, y are the labels of the data set
+                logits = self.model(x)
+                self.log("train_acc", self.plan.accuracy(logits, y))
+                return self.plan.loss(F.cross_entropy, logits, y)
+
+    Batches are ``(x, y, ...)``, with ``x`` a floating-point tensor or a pytree; only ``x`` is mixed. The mixer is a
+    submodule, so a checkpoint carries the stream of its generator.
+
+    Attributes:
+        mixer: The mixer, to be set in ``__init__``.
+        plan: The `kmixup.MixPlan` of the current training batch.
+    """
+
+    mixer: KMixup
+    plan: MixPlan
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Mix the inputs of a training batch. Raises TypeError for batches that are no ``(x, y, ...)``."""
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if not self.trainer.training:
+            return batch
+        if not isinstance(batch, (tuple, list)):
+            raise TypeError(
+                f"a training batch must be (x, y, ...), got {type(batch).__name__}. For others, write "
+                "on_after_batch_transfer yourself: self.plan = self.mixer.plan(x), then self.plan.mix(x)."
+            )
+        x, *rest = batch
+        self.plan = self.mixer.plan(x)
+        return self.plan.mix(x), *rest

@@ -1,0 +1,76 @@
+"""k-mixup where a timm training script has ``timm.data.Mixup``. Needs no import of timm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kmixup.mixing import KMixup
+
+
+class TimmKMixup:
+    r"""What `timm.data.Mixup` is to a training script, with k-mixup inside; batches of odd size included.
+
+    .. math:: y \mapsto (1 - s)\, y + s / C, \qquad \text{multi-label: } (1 - s)\, y + s / 2
+
+    Example::
+
+        mixup_fn = TimmKMixup(k=16, alpha=1.0, num_classes=1000, label_smoothing=0.1)
+        x, target = mixup_fn(x, target)
+        loss = SoftTargetCrossEntropy()(model(x), target)
+
+    Args:
+        k: Points per k-batch, see `kmixup.KMixup`.
+        alpha: Parameter of Beta(alpha, alpha).
+        num_classes: Number of classes C.
+        label_smoothing: Smoothing s of the targets, in [0, 1]; also applied while mixing is disabled, as in timm.
+        multi_label: Targets are dense multi-label indicators ``[B, C]``, smoothed towards 1/2.
+        **options: Further arguments of `kmixup.KMixup`.
+
+    Attributes:
+        mixup_enabled: Set to False to stop mixing, as timm's scripts do after ``--mixup-off-epoch``.
+        mixer: The `kmixup.KMixup` inside.
+    """
+
+    def __init__(
+        self,
+        k: int,
+        alpha: float,
+        num_classes: int,
+        *,
+        label_smoothing: float = 0.1,
+        multi_label: bool = False,
+        **options: Any,
+    ) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}.")
+        self.mixer = KMixup(k, alpha, num_classes=num_classes, **options)
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.multi_label = multi_label
+        self.mixup_enabled = True
+
+    def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix a batch.
+
+        Args:
+            x: Floating-point images, shape ``[B, ...]``; not changed in place.
+            target: Class indices ``[B]``, or soft or multi-label targets ``[B, C]``.
+
+        Returns:
+            The mixed images and soft targets ``[B, C]``.
+
+        Raises:
+            ValueError: If ``multi_label`` is set and the targets are not of shape ``[B, C]``.
+        """
+        if self.multi_label and (target.ndim != 2 or target.shape[1] != self.num_classes):
+            raise ValueError(
+                f"multi-label targets must have shape [B, {self.num_classes}], got {list(target.shape)}. "
+                "Use multi_label=False for class indices."
+            )
+        self.mixer.train(self.mixup_enabled)
+        x, soft = self.mixer(x, target.float() if self.multi_label else target)
+        smoothing = self.label_smoothing
+        # Smoothing and mixing are both affine in the target, so their order does not matter.
+        return x, soft * (1 - smoothing) + smoothing * (0.5 if self.multi_label else 1 / self.num_classes)
