@@ -395,6 +395,7 @@ def test_a_cluster_in_two_parts_breaks_the_printed_band_at_every_k_and_keeps_the
         (lambda: theory.torus(0), "dim must be >= 1, got 0"),
         (lambda: theory.matching_rate(tensor([2.0]), 0), "dim must be >= 1, got 0"),
         (lambda: theory.excursion(line(2), line(2), lambda p: p[..., 0], steps=4), "steps must be odd and >= 3"),
+        (lambda: theory.study_support(theory.torus(1), [1, 2], pairs=8).slope(2), "from_k must leave at least two"),
         (lambda: theory.cluster_flow(torch.tensor([1, 2]), torch.tensor([1, 1]), line(2)), "same number of points"),
         (lambda: theory.cluster_flow(torch.tensor([1, 2]), torch.tensor([1, 2]), line(3)), "the 3 clusters"),
         (lambda: theory.exact_up_to(line(1)), "centres must be between 2 and 6 points, got 1"),

@@ -80,7 +80,10 @@ def train(
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="table1, table1a, ..., or the path of a recipe (.toml).")],
+    name: Annotated[
+        str,
+        typer.Argument(help="table1, table1a, ..., figure1, figure2, figure3, theory, or a recipe's path (.toml)."),
+    ],
     trials: Annotated[int | None, typer.Option(min=1, help="Seeds per cell.")] = None,
     epochs: Epochs = None,
     where: Where = None,
@@ -95,10 +98,21 @@ def reproduce(
         bool, typer.Option("--dry-run", help="Print the cells and a time estimate; run nothing.")
     ] = False,
 ) -> None:
-    """Run a table's trials that are not finished yet, then report.
+    """Run a table's trials that are not finished yet, then report; or draw a picture, as PDF and PNG.
 
     Killed or interrupted, run the same command again: finished trials are kept.
     """
+    if name == "theory" or name.startswith("figure"):
+        table_only = {
+            "--trials": trials,
+            "--where": where,
+            "--set": settings,
+            "--jobs": jobs,
+            "--also": also,
+            "--ray": ray,
+        }
+        _draw(name, out, epochs, [option for option, value in table_only.items() if value] + ["--dry-run"] * dry_run)
+        return
     from joblib import cpu_count
     from rich.console import Console
 
@@ -180,6 +194,25 @@ def demo(
 
     if not command.demo(out, jobs=jobs or cpu_count(), trials=trials, epochs=epochs, console=Console()):
         raise typer.Exit(1)
+
+
+def _draw(name: str, out: Path, epochs: int | None, refused: list[str]) -> None:
+    from rich.console import Console
+
+    from kmixup.experiments.gallery import PICTURES
+    from kmixup.experiments.recipe import unknown
+
+    if name not in PICTURES:
+        raise ValueError(unknown("picture", name, PICTURES))
+    if epochs is not None and name != "figure1":
+        refused.append("--epochs")
+    if refused:
+        raise ValueError(f"{', '.join(refused)} does not apply to {name}. Leave it out.")
+    console = Console()
+    with console.status(f"drawing {name}"):
+        files = PICTURES[name](out) if epochs is None else PICTURES[name](out, epochs=epochs)
+    for file in files:
+        console.print(str(file), soft_wrap=True)
 
 
 def _recipe(name: str, where: list[str] | None, settings: list[str] | None) -> Recipe:

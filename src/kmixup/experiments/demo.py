@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Generator
 
 from kmixup.experiments.datasets import DATASETS
-from kmixup.experiments.figures import BLUE, GREEN, ORANGE, couplings, style
+from kmixup.experiments.figures import BLUE, GREEN, ORANGE, draw_couplings, style
 from kmixup.experiments.recipe import Cell, Recipe, read_recipe
 from kmixup.experiments.reproduce import run_trials
 from kmixup.experiments.runs import Run, RunStore
@@ -75,7 +75,7 @@ def picture(recipe: Recipe, runs: Sequence[Sequence[Run]]) -> Figure:
     left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1)).flat  # pyright: ignore[reportAttributeAccessIssue]
     bars = DATASETS["four-bars"](None, 0)
     x, y = bars.x_train[:256], bars.y_train[:256]
-    couplings({"": (x, y)}, (1, 32), 1.0, Generator().manual_seed(0), figure=left)
+    draw_couplings(left, {"": (x, y)}, (1, 32), 1.0, Generator().manual_seed(0))
     left.suptitle("whom a point is mixed with, and what comes of it", fontsize=9)
     _curves(right.subplots(), recipe, runs)
     return figure

@@ -110,7 +110,7 @@ def local_distributions(
     blocks = n // k
     rounds = -(-draws // blocks)
     for size in _chunks(rounds, blocks * k * k):
-        gamma, zeta = (_random_orders(size, n, generator)[:, : blocks * k].reshape(-1, k) for _ in range(2))
+        gamma, zeta = (_random_subsets(size, n, blocks * k, generator).reshape(-1, k) for _ in range(2))
         partner = zeta.gather(1, assign(cost_matrix(points[gamma], points[zeta])))
         counts += _count(gamma, partner, n)
     counts += counts.T.clone()  # (zeta, gamma) is as likely as (gamma, zeta), and matched alike
@@ -147,10 +147,10 @@ def local_distribution(
         raise ValueError(f"draws must be >= 1, got {draws}.")
     counts = torch.zeros(n, dtype=torch.float64)
     for size in _chunks(draws, max(n, k * k)):
-        others = _random_orders(size, n - 1, generator)[:, : k - 1]
+        others = _random_subsets(size, n - 1, k - 1, generator)
         others = others + (others >= index)  # skip the point itself
         gamma = torch.cat([torch.full((size, 1), index), others], dim=1)
-        zeta = _random_orders(size, n, generator)[:, :k]
+        zeta = _random_subsets(size, n, k, generator)
         sigma = assign(cost_matrix(points[gamma], points[zeta]))
         counts += torch.bincount(zeta.gather(1, sigma[:, :1]).flatten(), minlength=n)
     return counts / draws
@@ -169,9 +169,10 @@ def _count(start: Tensor, partner: Tensor, n: int) -> Tensor:
     return torch.bincount((start * n + partner).flatten(), minlength=n * n).view(n, n).double()
 
 
-def _random_orders(rows: int, n: int, generator: torch.Generator | None) -> Tensor:
-    # float64 keys: in float32, ties among many keys would favour some orders.
-    return torch.rand(rows, n, generator=generator, dtype=torch.float64).argsort(1)
+def _random_subsets(rows: int, n: int, size: int, generator: torch.Generator | None) -> Tensor:
+    """Uniform subsets of ``range(n)`` in random order, int64 ``[rows, size]``."""
+    # float64 keys: in float32, ties among many keys would favour some subsets.
+    return torch.rand(rows, n, generator=generator, dtype=torch.float64).topk(size, dim=1).indices
 
 
 def _chunks(total: int, cost_each: int) -> list[int]:

@@ -221,8 +221,14 @@ class SupportStudy:
     sq_cost_error: tuple[float, ...]
 
     def slope(self, from_k: int = 1) -> float:
-        """Slope of log W_2^2 against log k, least squares over the ks from ``from_k`` on."""
+        """Slope of log W_2^2 against log k, least squares over the ks from ``from_k`` on.
+
+        Raises:
+            ValueError: If fewer than two ks are left.
+        """
         kept = [(k, cost) for k, cost in zip(self.ks, self.sq_cost, strict=True) if k >= from_k]
+        if len(kept) < 2:
+            raise ValueError(f"from_k must leave at least two of the ks {list(self.ks)}, got {from_k}.")
         log_k, log_cost = np.log(np.array(kept)).T
         return float(np.polyfit(log_k, log_cost, 1)[0])
 
