@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -304,28 +304,29 @@ class KMixup(nn.Module):
             return itself, torch.ones((), dtype=lam_dtype, device=device), itself
 
         generator = process_stream(self.generator) if self.per_process else self.generator
-        pairing = self.pairing if other is None else "second"
+        pairing = "second" if other is not None else self.pairing
         k = self._fitting_k(batch, pairing)
-        order, candidate = self._pair(batch, k, pairing, generator)
-        lam = self._draw_lam(batch, k, order, generator).to(lam_dtype).to(device)
-        order, candidate = order.to(device), candidate.to(device)
+        pairs = _pair(batch, k, pairing, generator, device)
+        lam = self._draw_lam(batch, k, pairs.order, generator)
+        lam = torch.tensor(lam, dtype=lam_dtype, device=device) if isinstance(lam, float) else lam.to(device, lam_dtype)
         second = points if other is None else other
         if k == 1:  # nothing to match, so nothing has looked at the values yet
-            matched = candidate
+            matched = pairs.candidate
             for name, batch_of in (("x", points), ("x2", second)):
                 if not _surely_finite(batch_of):
                     _refuse_rows(batch_of, name)
         else:
             try:
-                matched = self._match(points, second, order, candidate, k, pairing)
+                x = points.reshape(batch, -1)
+                matched = self._match(x, x if other is None else other.reshape(batch, -1), pairs, k)
             except ValueError:
                 _refuse_rows(points, "x")
                 _refuse_rows(second, "x2")
                 raise
-        if pairing != "roll":  # the batch's own order
-            return matched, lam, candidate
-        partner, unmatched = torch.empty_like(order), torch.empty_like(order)
-        return partner.scatter_(0, order, matched), lam, unmatched.scatter_(0, order, candidate)
+        if pairing != "roll":  # the order is the batch's own
+            return matched, lam, pairs.candidate
+        order, candidate, _ = pairs
+        return matched.scatter(0, order, matched), lam, candidate.scatter(0, order, candidate)
 
     def _fitting_k(self, batch: int, pairing: str) -> int:
         # Rolled blocks must not meet themselves, so two have to fit. A second batch or a shuffle has no such need.
@@ -339,48 +340,45 @@ class KMixup(nn.Module):
             )
         return min(self.k, largest)
 
-    def _pair(self, batch: int, k: int, pairing: str, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Positions to match: block b of ``order`` with block b of ``candidate``, both a permutation of the batch."""
-        if pairing == "second":
-            return torch.arange(batch), torch.arange(batch)
-        drawn = torch.randperm(batch, generator=generator, device=generator.device if generator else None)
-        return (torch.arange(batch, device=drawn.device), drawn) if pairing == "shuffle" else (drawn, drawn.roll(k))
-
-    def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> Tensor | float:
         blocks = -(-batch // k)
         draws = {"batch": (), "block": (blocks,), "sample": (batch,)}[self.lam_per]
         on = generator.device if generator else None
         uniform = torch.rand(draws, generator=generator, device=on, dtype=torch.float64).cpu()
-        lam = torch.as_tensor(_beta_quantile(self.alpha, uniform.numpy()))
+        lam = _beta_quantile(self.alpha, uniform.numpy())
         if self.p < 1:
             mixed = torch.rand(draws, generator=generator, device=on).cpu() < self.p
-            lam = torch.where(mixed, lam, 1.0)
-        if self.lam_per == "block":
-            lam = torch.empty(batch, dtype=lam.dtype).index_copy_(0, order.cpu(), lam.repeat_interleave(k)[:batch])
-        return lam
+            lam = np.where(mixed.numpy(), lam, 1.0)
+        if self.lam_per == "batch":
+            return float(lam)
+        if self.lam_per == "sample":
+            return torch.from_numpy(lam)
+        of_block = torch.from_numpy(lam).repeat_interleave(k)[:batch]
+        return torch.empty_like(of_block).index_copy_(0, order.cpu(), of_block)
 
-    def _match(self, x: Tensor, y: Tensor, order: Tensor, candidate: Tensor, k: int, pairing: str) -> Tensor:
+    def _match(self, x: Tensor, y: Tensor, pairs: _Pairs, k: int) -> Tensor:
         """Partners in the order of ``order``: block by block the optimal assignment; the last block may be smaller."""
-        flat = x.reshape(x.shape[0], -1)
-        opposite = flat if pairing != "second" else y.reshape(flat.shape)
+        order, candidate, chain = pairs
         ragged = order.shape[0] % k
         full = order.shape[0] - ragged
-        if pairing == "roll":  # block b's candidates are block b - 1, so one copy in this order serves both sides
-            costs = [chained_cost(flat, torch.cat([candidate[:k], order[:full]]), k, self.metric)]
+        if chain is not None:
+            costs = [chained_cost(x, chain[: full + k] if ragged else chain, k, self.metric)]
         else:
-            blocks = (full // k, k, flat.shape[1])
-            columns = opposite[:full] if pairing == "second" else flat.index_select(0, candidate[:full])
-            costs = [cost_matrix(flat[:full].view(blocks), columns.view(blocks), self.metric)]
+            opposite = y if candidate is order else y.index_select(0, candidate)
+            blocks = (full // k, k, x.shape[1])
+            costs = [cost_matrix(x[:full].view(blocks), opposite[:full].view(blocks), self.metric)]
         if ragged:
-            rows, columns = flat[order[full:]], opposite[candidate[full:]]
+            rows, columns = x[order[full:]], y[candidate[full:]]
             costs.append(cost_matrix(rows.unsqueeze(0), columns.unsqueeze(0), self.metric))
         if x.device.type != "cpu" and k > ENUMERATE_UP_TO:  # one copy to the host for all blocks
             host = torch.cat([cost.flatten() for cost in costs]).cpu()
             parts = host.split([cost.numel() for cost in costs])
             costs = [part.view(cost.shape) for part, cost in zip(parts, costs, strict=True)]
         sigmas = [assign(cost, self.solver).to(x.device) for cost in costs]
+        if not ragged:
+            return candidate.view(-1, k).gather(1, sigmas[0]).view(-1)
         matched = candidate[:full].view(-1, k).gather(1, sigmas[0]).view(-1)
-        return torch.cat([matched, candidate[full:].gather(0, sigmas[1].view(-1))]) if ragged else matched
+        return torch.cat([matched, candidate[full:].gather(0, sigmas[1].view(-1))])
 
 
 # --- torch.compile ----------------------------------------------------------------------------------------------------
@@ -473,6 +471,28 @@ def _refuse_rows(points: Tensor, name: str) -> None:
 
 
 # --- small pure pieces ------------------------------------------------------------------------------------------------
+
+
+class _Pairs(NamedTuple):
+    """Whom to match: block b of ``order`` with block b of ``candidate``, both permutations of the batch.
+
+    Rolled blocks meet the block before them: ``order`` and ``candidate`` are then the two ends of one ``chain``.
+    """
+
+    order: Tensor
+    candidate: Tensor
+    chain: Tensor | None = None
+
+
+def _pair(batch: int, k: int, pairing: str, generator: torch.Generator | None, device: torch.device) -> _Pairs:
+    if pairing == "second":
+        own = torch.arange(batch, device=device)
+        return _Pairs(own, own)
+    drawn = torch.randperm(batch, generator=generator, device=generator.device if generator else None).to(device)
+    if pairing == "shuffle":
+        return _Pairs(torch.arange(batch, device=device), drawn)
+    chain = torch.cat([drawn[-k:], drawn])
+    return _Pairs(drawn, chain[:batch], chain)
 
 
 def _beta_quantile(alpha: float, uniform: np.ndarray) -> np.ndarray:

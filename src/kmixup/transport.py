@@ -33,9 +33,12 @@ _DIRECT_UP_TO = 16
 # |x|^2 + |y|^2 would keep fewer than six correct digits in float32 (eleven in float64).
 _CANCELLATION = {torch.float32: 0.1, torch.float64: 1e-4}
 
-# Entries that cancelled are computed again from differences, at the price of hundreds of others each. If more than this
+# Entries that cancelled are computed again from differences, at the price of dozens of others each. If more than this
 # share did, moving the origin to the data and starting again is cheaper.
 _REPAIR_UP_TO = 0.02
+
+# From this many numbers on, a look at a few distances beforehand costs less than one in a hundred of the product.
+_PROBE_FROM = 2**19
 
 
 def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
@@ -98,11 +101,11 @@ def chained_cost(x: Tensor, chain: Tensor, k: int, metric: Metric = "sqeuclidean
         return cost_matrix(blocks[1:], blocks[:-1], metric)
     with _full_precision(x.device):
         norms, centred = _sq_norms(blocks), blocks
-        if _far_from_origin(blocks[0], norms[0]):
+        if blocks.numel() >= _PROBE_FROM and _far_from_origin(blocks[0], norms[0]):
             centred = blocks - blocks[0].mean(0)  # any point amid the data will do
             norms = _sq_norms(centred)
         cost, cancelled = _expanded(centred[1:], centred[:-1], norms[1:], norms[:-1])
-        _repair(cost, cancelled, blocks[1:], blocks[:-1])
+        cost = _repaired(cost, cancelled, blocks[1:], blocks[:-1])
         return cost if metric == "sqeuclidean" else cost.sqrt_()
 
 
@@ -187,7 +190,8 @@ def _differences(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _sq_norms(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1).square_()  # three times as fast as vecdot
+    norms = torch.linalg.vector_norm(x, dim=-1)  # with the square three times as fast as vecdot
+    return norms * norms
 
 
 def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -195,36 +199,35 @@ def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
     if _directly(x):
         return _differences(x, y).square_()
     cost, cancelled = _expanded(x, y, _sq_norms(x), _sq_norms(y))
+    return _repaired(cost, cancelled, x, y)
+
+
+def _expanded(x: Tensor, y: Tensor, x_sq: Tensor, y_sq: Tensor) -> tuple[Tensor, Tensor | None]:
+    """|x|^2 + |y|^2 - 2xy, and where it cancelled (None: nowhere)."""
+    norms = x_sq.unsqueeze(-1) + y_sq.unsqueeze(-2)
+    cost = torch.sub(norms, x @ y.mT, alpha=2)  # baddbmm would copy the norms first
+    kept, limit = cost / norms, _CANCELLATION[x.dtype]
+    return cost, None if kept.amin() >= limit else kept < limit
+
+
+def _repaired(cost: Tensor, cancelled: Tensor | None, x: Tensor, y: Tensor) -> Tensor:
+    """The cost with its cancelled entries computed again, from coordinate differences, which cannot cancel."""
+    if cancelled is None:
+        return cost
     if cancelled.count_nonzero() > _REPAIR_UP_TO * cost.numel():
         centre = x.mean(-2, keepdim=True)
         to_x, to_y = x - centre, y - centre
         cost, cancelled = _expanded(to_x, to_y, _sq_norms(to_x), _sq_norms(to_y))
-    _repair(cost, cancelled, x, y)
-    return cost
-
-
-def _expanded(x: Tensor, y: Tensor, x_sq: Tensor, y_sq: Tensor) -> tuple[Tensor, Tensor]:
-    """|x|^2 + |y|^2 - 2xy, and where it cancelled."""
-    norms = x_sq.unsqueeze(-1) + y_sq.unsqueeze(-2)
-    if x.ndim == 2:
-        cost = torch.addmm(norms, x, y.mT, alpha=-2)
-    else:
-        flat = torch.baddbmm(norms.flatten(0, -3), x.flatten(0, -3), y.flatten(0, -3).mT, alpha=-2)
-        cost = flat.view(norms.shape)
-    return cost, cost < norms.mul_(_CANCELLATION[x.dtype])
-
-
-def _repair(cost: Tensor, cancelled: Tensor, x: Tensor, y: Tensor) -> None:
-    """Compute the cancelled entries of the cost again, from coordinate differences, which cannot cancel."""
-    if not cancelled.any():
-        return
+        if cancelled is None:
+            return cost
     k, m = cost.shape[-2:]
     entries = cancelled.flatten().nonzero().squeeze(1)
-    x, y, cost = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), cost.view(-1)
+    x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     for part in entries.split(-(-len(x) // 2)):  # never more than a copy of the data at once
         gaps = x.index_select(0, part // m)
         gaps -= y.index_select(0, part // (k * m) * m + part % m)
-        cost[part] = _sq_norms(gaps)
+        cost.view(-1)[part] = _sq_norms(gaps)
+    return cost
 
 
 def _far_from_origin(block: Tensor, norms: Tensor) -> bool:
@@ -259,7 +262,7 @@ def _assign(cost: Tensor, solver: str) -> Tensor:
     host = _at_least_float32(cost.detach()).cpu().contiguous()
     _refuse_nonfinite(host)
     solve = _solve_lapcpp if solver == "lapcpp" else _solve_scipy
-    sigma = solve(host.view(-1, k, k).numpy())
+    sigma = solve(host.numpy().reshape(-1, k, k))
     return torch.from_numpy(sigma.reshape(cost.shape[:-1])).to(cost.device)
 
 
