@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from kmixup.experiments.attacks import attack_run
+from kmixup.experiments.checkpoints import checkpoint_path, model_path
 from kmixup.experiments.datasets import DATASETS, Data
-from kmixup.experiments.recipe import Trial, read_recipe
+from kmixup.experiments.distributed import Place
+from kmixup.experiments.recipe import Trial, make_trial, parse_settings, read_recipe
+from kmixup.experiments.runs import RunStore
 from kmixup.experiments.training import Training, run
 
 
@@ -95,3 +104,148 @@ def test_tables_3_and_7b_share_their_runs():
     assert all(shared)
     ids = {cell.settings.id for cell in read_recipe("table9").cells}
     assert all(cell.settings.id in ids for cell in read_recipe("table7a").cells)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def settled(finished):
+    """A run without what two runs of one trial may differ in."""
+    return finished.model_dump(exclude={"seconds", "finished", "environment"})
+
+
+def interrupted(trial, folder, after):
+    def stop(training):
+        if training.epochs_done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(trial, keep=folder, on_epoch=stop)
+
+
+@pytest.mark.parametrize("settings", [{}, {"dataset_options": {"augmented": True}}, {"lam_per": "sample"}])
+def test_an_interrupted_training_resumes_to_the_same_numbers(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr("kmixup.experiments.training._SAVE_SECONDS", 0)
+    whole = trial(k=4, alpha=1.0, epochs=4, milestones=(0.5,), attack_epsilons=(4,), **settings)
+    interrupted(whole, tmp_path, after=3)
+    epochs = []
+    resumed = run(whole, keep=tmp_path, on_epoch=lambda training: epochs.append(training.epochs_done))
+    assert epochs == [4]
+    assert settled(resumed) == settled(run(whole))
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("kmixup.experiments.training._SAVE_SECONDS", 0)
+    one, other = trial(seed=1), trial(seed=2)
+    interrupted(one, tmp_path, after=1)
+    checkpoint_path(tmp_path, one).rename(checkpoint_path(tmp_path, other))
+    with pytest.raises(ValueError, match="belongs to trial"):
+        run(other, keep=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    one = trial()
+    checkpoint_path(tmp_path, one).write_bytes(b"half of a file")
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        run(one, keep=tmp_path)
+
+
+def test_a_kept_model_is_attacked_as_in_its_run(tmp_path):
+    one = trial(k=4, alpha=1.0, attack_epsilons=(0, 8))
+    finished = run(one, keep=tmp_path)
+    errors = attack_run(RunStore(tmp_path).put(finished), [0, 8])
+    assert {f"{epsilon:g}": error for epsilon, error in errors.items()} == finished.attack_error
+
+
+def test_an_attack_needs_the_model(tmp_path):
+    run_file = RunStore(tmp_path).put(run(trial(epochs=1)))
+    with pytest.raises(FileNotFoundError, match="--keep"):
+        attack_run(run_file)
+
+
+def test_a_model_of_another_trial_is_not_attacked(tmp_path):
+    one, other = trial(epochs=1), trial(epochs=1, seed=5)
+    run_file = RunStore(tmp_path).put(run(one))
+    run(other, keep=tmp_path)
+    model_path(tmp_path, other).rename(model_path(tmp_path, one))
+    with pytest.raises(ValueError, match="belongs to trial"):
+        attack_run(run_file)
+
+
+# --- precision and several processes ----------------------------------------------------------------------------------
+
+
+def test_bfloat16_trains_with_weights_in_float32():
+    under_way = Training(trial(k=4, alpha=1.0, precision="bfloat16"))
+    under_way.epoch()
+    assert {parameter.dtype for parameter in under_way.model.parameters()} == {torch.float32}
+    whole = run(trial(k=4, alpha=1.0, epochs=1))
+    rounded = run(trial(k=4, alpha=1.0, epochs=1, precision="bfloat16"))
+    gap = abs(whole.curves.train_loss[0] - rounded.curves.train_loss[0])
+    assert 0 < gap < 0.05
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path):
+    # Without mixing and batch norm, the mean of two half batches' gradients is the batch's gradient.
+    settings = [
+        "dataset=iris",
+        "model=fc",
+        "model_options.hidden=[8]",
+        "method=erm",
+        "epochs=3",
+        "batch_size=32",
+        "lr=0.05",
+    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kmixup"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    arguments = ["train", *settings, "--out", str(tmp_path), "--keep"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (together,) = RunStore(tmp_path).all()
+    alone = run(make_trial(parse_settings(settings)))
+    assert together.environment.processes == 2
+    assert together.id == alone.id
+    for name in ("train_loss", "train_accuracy", "test_error"):
+        ours, theirs = torch.tensor(getattr(together.curves, name)), torch.tensor(getattr(alone.curves, name))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert list(tmp_path.glob("*.safetensors"))
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+def test_each_process_takes_its_part_of_every_batch():
+    batch = torch.arange(12)
+    shares = [Place(rank, 3).share(batch) for rank in range(3)]
+    assert torch.cat(shares).tolist() == batch.tolist()
+    with pytest.raises(ValueError, match="multiple of the number of processes, got 12 and 5"):
+        Place(0, 5).share(batch)
+
+
+@pytest.mark.slow
+def test_processes_mix_with_draws_of_their_own(tmp_path):
+    settings = "dataset=iris model=fc model_options.hidden=[8] k=4 alpha=1 alpha_rule=none epochs=1 batch_size=32"
+    settings += " method=k-manifold-mixup"
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        "import torch\n"
+        "from kmixup.experiments.distributed import here, process_group\n"
+        "from kmixup.experiments.recipe import make_trial, parse_settings\n"
+        "from kmixup.experiments.training import Training\n"
+        "with process_group('cpu'):\n"
+        f"    training = Training(make_trial(parse_settings({settings.split()!r})))\n"
+        "    plans = []\n"
+        "    for x, y in training.batches():\n"
+        "        plans.append(training.method.forward(training._network, x)[1])\n"
+        "    training.epoch()\n"
+        "    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])\n"
+        "    print('RANK', here().rank, [round(float(p.lam), 6) for p in plans], round(float(weights.sum()), 5))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = dict(re.findall(r"RANK (\d) (.+)", done.stdout))
+    lams = [text.split("]")[0] for text in lines.values()]
+    weights = [text.split("]")[1] for text in lines.values()]
+    assert lams[0] != lams[1]
+    assert weights[0] == weights[1]

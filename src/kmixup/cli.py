@@ -49,33 +49,70 @@ def train(
     out: Out = Path("runs"),
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep a checkpoint while training, to resume from, and the trained model.")
+    ] = False,
 ) -> None:
     """Train and test one trial, and write its run file.
 
     Example: kmixup train dataset=iris model=fc model_options.hidden=[120,84] k=16 alpha=1 batch_size=32 lr=0.005
+
+    On several devices: torchrun --nproc-per-node 2 -m kmixup train ...
     """
     from rich.console import Console
     from rich.progress import track
 
+    from kmixup.experiments.checkpoints import checkpoint_path
+    from kmixup.experiments.distributed import here, process_group
     from kmixup.experiments.recipe import make_trial, parse_settings
     from kmixup.experiments.runs import RunStore
     from kmixup.experiments.training import run
 
-    console = Console()
     trial = make_trial(parse_settings(settings), recipe)
     store = RunStore(out)
-    finished = store.get(trial)
-    if finished is None:
-        store.check_writable()
-        epochs = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
-        finished = run(
-            trial, data_dir=data_dir, device=device, threads=threads, on_epoch=lambda training: next(epochs, None)
-        )
-        store.put(finished)
-    else:
-        console.print("This trial was run before; nothing to do.")
-    error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"
-    console.print(f"{error} in {finished.seconds.total:.1f} s, {store.path(trial)}")
+    with process_group(device) as device:
+        console = Console(quiet=not here().first)
+        finished = store.get(trial)
+        if finished is None:
+            store.check_writable()
+            epochs = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
+            finished = run(
+                trial,
+                data_dir=data_dir,
+                device=device,
+                threads=threads,
+                keep=out if keep else None,
+                on_epoch=lambda training: next(epochs, None),
+            )
+            if here().first:
+                store.put(finished)
+                checkpoint_path(out, trial).unlink(missing_ok=True)
+        else:
+            console.print("This trial was run before; nothing to do.")
+        error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"
+        console.print(f"{error} in {finished.seconds.total:.1f} s, {store.path(trial)}")
+
+
+@app.command()
+def attack(
+    run_file: Annotated[Path, typer.Argument(help="Run file of a trial that was trained with --keep.")],
+    epsilons: Annotated[str, typer.Option(help="Sizes in 1/255 of the pixel range.")] = "0.5,1,2,4,8,16",
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+) -> None:
+    """Attack a trained model with FGSM: its error on the test images, by the size of the attack."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kmixup.experiments.attacks import attack_run
+
+    errors = attack_run(run_file, [float(text) for text in epsilons.split(",")], data_dir=data_dir, device=device)
+    table = Table(title=f"FGSM, {run_file.stem}")
+    table.add_column("epsilon / (1/255)", justify="right")
+    table.add_column("error %", justify="right")
+    for epsilon, error in errors.items():
+        table.add_row(f"{epsilon:g}", f"{100 * error:.2f}")
+    Console().print(table)
 
 
 @app.command()

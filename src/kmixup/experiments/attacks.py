@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor, nn
+
+from kmixup.experiments.datasets.data import normalise
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """The paper's six attack sizes, in 1/255 of the pixel range. Paper: Table 7."""
@@ -30,10 +34,7 @@ class Normalised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (logits) of the model for pixels ``x``, ``[n, channels, ...]``."""
-        if self.mean is None or self.std is None:
-            return self.model(x)
-        shape = (-1, *(1,) * (x.ndim - 2))
-        return self.model((x - self.mean.to(x).view(shape)) / self.std.to(x).view(shape))
+        return self.model(normalise(x, self.mean, self.std))
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
@@ -99,6 +100,39 @@ def fgsm_errors(
     finally:
         model.train(was_training)
     return {epsilon: count / len(y) for epsilon, count in wrong.items()}
+
+
+def attack_run(
+    run_file: Path, epsilons: Iterable[float] = EPSILONS, *, data_dir: Path | None = None, device: str = "cpu"
+) -> dict[float, float]:
+    """Errors under `fgsm` of a trained model, on the test images of its trial.
+
+    Args:
+        run_file: The trial's run file, with the trained model beside it.
+        epsilons: Sizes in 1/255 of the pixel range.
+        data_dir: Where data files are.
+        device: Where to attack.
+
+    Returns:
+        Error rate in [0, 1] by epsilon.
+
+    Raises:
+        FileNotFoundError: If there is no run file, or its model was not kept.
+        ValueError: If the file is no run, or the data are no pixels in [0, 1].
+    """
+    from kmixup.experiments.checkpoints import load_model
+    from kmixup.experiments.models import MODELS
+    from kmixup.experiments.runs import Run
+    from kmixup.experiments.training import load_data
+
+    try:
+        trial = Run.model_validate_json(run_file.read_bytes()).trial
+    except ValidationError as error:
+        raise ValueError(f"{run_file} is no run file: {error.errors()[0]['msg']}.") from error
+    data = load_data(trial, data_dir)
+    model = MODELS[trial.model](tuple(data.x_test.shape[1:]), data.num_classes, **trial.model_options)
+    load_model(model, trial, run_file.parent)
+    return fgsm_errors(model.to(device), data.x_test.to(device), data.y_test.to(device), epsilons, data.mean, data.std)
 
 
 def _gradient_sign(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kmixup.experiments.recipe import Trial
 from kmixup.manifold import KManifoldMixup
@@ -205,6 +206,8 @@ def _k_mixup_release(trial: Trial, alpha_k: float, generator: Generator, model: 
 
 def _k_manifold_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
     options = {"layers": [], **trial.method_options}
+    if isinstance(model, DistributedDataParallel):
+        options["layers"] = [f"module.{layer}" for layer in options["layers"]]
     return ManifoldMixing(KManifoldMixup(model, mixer=_mixer(trial, alpha_k, generator), **options))
 
 

@@ -71,6 +71,7 @@ class Trial(Strict):
         momentum: Of SGD.
         weight_decay: Of SGD.
         channels_last: Whether images lie in memory with their channels last: other rounding, often faster.
+        precision: ``"float32"``, or ``"bfloat16"`` for the forward pass (autocast); weights stay float32.
         attack_epsilons: Sizes of the FGSM attacks on the trained model, in 1/255 of the pixel range.
         seed: Decides the data or split, the initial weights, the batches, the mixing.
     """
@@ -97,6 +98,7 @@ class Trial(Strict):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     channels_last: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     attack_epsilons: tuple[float, ...] = ()
     seed: int = Field(default=0, ge=0)
 

@@ -56,6 +56,7 @@ class Environment(Strict):
     device: str
     processor: str
     threads: int
+    processes: int = 1
 
 
 class Run(Strict):

@@ -18,15 +18,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kmixup.calibration import Calibration, calibrate
+from kmixup.experiments.checkpoints import resume, save_checkpoint, save_model
 from kmixup.experiments.datasets import DATASETS, Data
+from kmixup.experiments.datasets.data import normalise
+from kmixup.experiments.distributed import here
 from kmixup.experiments.methods import METHODS, EpochMixing, Erm, Method
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.recipe import Trial
 from kmixup.experiments.runs import Curves, Environment, Match, Run, Seconds
 
 _EVALUATION_BATCH = 1000
+_SAVE_SECONDS = 30
 _MATCH_BATCHES = 8
 # Up to this many numbers of training data, all batches of an epoch are mixed at once.
 _WHOLE_EPOCH_NUMBERS = 2**22
@@ -38,6 +43,7 @@ def run(
     data_dir: Path | None = None,
     device: str = "cpu",
     threads: int = 1,
+    keep: Path | None = None,
     on_epoch: Callable[[Training], None] | None = None,
 ) -> Run:
     """Train and test one trial.
@@ -47,6 +53,7 @@ def run(
         data_dir: Where data files are.
         device: Where to train.
         threads: CPU threads of this process; numbers may differ in the last digits with another count.
+        keep: Folder for a checkpoint, from which the same call resumes to the same numbers, and for the trained model.
         on_epoch: Called after every epoch, with the training under way.
 
     Returns:
@@ -58,10 +65,18 @@ def run(
         # Initial weights and dropout take no generator in PyTorch: they get a seeded global one, put back after.
         with torch.random.fork_rng():
             training = Training(trial, data_dir=data_dir, device=device)
+            if keep is not None:
+                resume(training, keep)
+            saved = perf_counter()
             while not training.done:
                 training.epoch()
+                if keep is not None and here().first and (training.done or perf_counter() - saved > _SAVE_SECONDS):
+                    save_checkpoint(training, keep)
+                    saved = perf_counter()
                 if on_epoch is not None:
                     on_epoch(training)
+            if keep is not None and here().first and not training.diverged:
+                save_model(training.model, trial, keep)
             return training.finish()
     finally:
         torch.set_num_threads(threads_before)
@@ -97,9 +112,14 @@ class Training:
         self._start = perf_counter()
         self.trial = trial
         self.device = torch.device(device)
-        self.data = _on_device(_load(trial, data_dir), self.device)
+        self.data = _on_device(load_data(trial, data_dir), self.device)
+        self._place = here()
+        # Ranks agree on the batches, each augments its share with its own draws, and `KMixup` tells ranks apart itself.
+        purposes = {"batches": "batches", "augment": "augment", "mixing": "mixing"}
+        if not self._place.first:
+            purposes["augment"] = f"augment on rank {self._place.rank}"
         self._generators = {
-            purpose: Generator().manual_seed(seed_for(trial, purpose)) for purpose in ("batches", "augment", "mixing")
+            name: Generator().manual_seed(seed_for(trial, purpose)) for name, purpose in purposes.items()
         }
         torch.manual_seed(seed_for(trial, "model"))
         build = MODELS[trial.model]
@@ -113,15 +133,16 @@ class Training:
             weight_decay=trial.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
+        self._network = DistributedDataParallel(self.model) if self._place.world > 1 else self.model
         self.calibration = _calibrate(trial, self.data)
         alpha_k = self.calibration.alpha_k if self.calibration else 0.0
-        self.method: Method = METHODS[trial.method](trial, alpha_k, self._generators["mixing"], self.model)
+        self.method: Method = METHODS[trial.method](trial, alpha_k, self._generators["mixing"], self._network)
         self._one_hot = torch.eye(self.data.num_classes, device=self.device)
         # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
         self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
         size = min(trial.batch_size, len(self._x_train))
         small = self.data.augment is None and self._x_train.numel() <= _WHOLE_EPOCH_NUMBERS
-        self._by_epoch = small and size >= 2 * trial.k
+        self._by_epoch = small and size >= 2 * trial.k and self._place.world == 1
         self._x_test = self._normalised(self.data.x_test).contiguous(memory_format=self._memory_format)
         self.epochs_done = 0
         self.diverged = False
@@ -140,24 +161,27 @@ class Training:
         self.model.train()
         losses, accuracies = zip(*self._steps(), strict=True)
         self.epochs_done += 1
-        train_loss = torch.stack(losses).mean().item()
+        train_loss = self._place.mean(torch.stack(losses).mean()).item()
         self.diverged = not math.isfinite(train_loss)
         self._curves["train_loss"].append(train_loss)
-        self._curves["train_accuracy"].append(torch.stack(accuracies).mean().item())
+        self._curves["train_accuracy"].append(self._place.mean(torch.stack(accuracies).mean()).item())
         self._curves["test_error"].append(error_rate(self.model, self._x_test, data.y_test))
 
     def _steps(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch, step by step: the loss and the accuracy of each."""
         if isinstance(self.method, (Erm, EpochMixing)) and self._by_epoch:
             for x, targets in self._mixed_epoch(self.method):
-                yield self._descend(self.model(x), targets)
+                with self._autocast():
+                    outputs = self._network(x)
+                yield self._descend(outputs, targets)
         else:
             for x, y in self.batches():
                 yield self.step(x, y)
 
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimiser on one batch: the loss and the (lam-weighted) accuracy before it."""
-        outputs, plan = self.method.forward(self.model, x)
+        with self._autocast():
+            outputs, plan = self.method.forward(self._network, x)
         targets = self._one_hot.index_select(0, y)
         if plan is not None:
             targets = plan.mix(targets)
@@ -166,7 +190,7 @@ class Training:
     def _descend(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # Cross-entropy is affine in the target, so this is the two-target loss in one call, and the target weight of
         # the predicted class is the lam-weighted accuracy.
-        loss = F.cross_entropy(outputs, targets)
+        loss = F.cross_entropy(outputs.float(), targets)
         accuracy = targets.gather(1, outputs.detach().argmax(1, keepdim=True)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -208,7 +232,7 @@ class Training:
             match=self._match(),
             curves=Curves.model_validate(self._curves),
             seconds=Seconds(total=perf_counter() - self._start, matching=self.method.seconds),
-            environment=_environment(str(self.device), torch.get_num_threads()),
+            environment=_environment(str(self.device), torch.get_num_threads(), self._place.world),
             note=self.data.note,
         )
 
@@ -275,11 +299,14 @@ class Training:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one epoch: a new order, augmented, normalised."""
         data = self.data
-        for batch in self._order():
+        for batch in map(self._place.share, self._order()):
             x = self._x_train.index_select(0, batch)
             if data.augment is not None:
                 x = self._normalised(data.augment(x, self._generators["augment"]))
             yield x.contiguous(memory_format=self._memory_format), data.y_train.index_select(0, batch)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.trial.precision == "bfloat16")
 
     def _normalised(self, x: Tensor) -> Tensor:
         return normalise(x, self.data.mean, self.data.std)
@@ -296,14 +323,6 @@ class Training:
             stats.append(plan.stats(x, y))
         fields = Match.model_fields
         return Match(**{name: sum(getattr(s, name) for s in stats) / len(stats) for name in fields})
-
-
-def normalise(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
-    """Standardise each channel (dimension 1); the input itself if there is nothing to do."""
-    if mean is None or std is None:
-        return x
-    shape = (-1, *(1,) * (x.ndim - 2))
-    return (x - mean.to(x).view(shape)) / std.to(x).view(shape)
 
 
 @torch.no_grad()
@@ -336,10 +355,11 @@ def _on_device(data: Data, device: torch.device) -> Data:
 
 def calibrate_trial(trial: Trial, data_dir: Path | None = None) -> Calibration | None:
     """The alpha_k and xi that a run of this trial would have; None without mixing."""
-    return _calibrate(trial, _load(trial, data_dir))
+    return _calibrate(trial, load_data(trial, data_dir))
 
 
-def _load(trial: Trial, data_dir: Path | None) -> Data:
+def load_data(trial: Trial, data_dir: Path | None = None) -> Data:
+    """The data of a trial, split, with its number of training points."""
     data = DATASETS[trial.dataset](data_dir, seed_for(trial, "data"), **trial.dataset_options)
     return _subset(data, trial)
 
@@ -353,9 +373,14 @@ def _calibrate(trial: Trial, data: Data) -> Calibration | None:
     return calibrate(x, k, trial.alpha, rule, max_alpha=trial.max_alpha, generator=generator)
 
 
-def _environment(device: str, threads: int) -> Environment:
+def _environment(device: str, threads: int, processes: int) -> Environment:
     return Environment(
-        commit=_commit(), versions=_versions(), device=device, processor=_processor(device), threads=threads
+        commit=_commit(),
+        versions=_versions(),
+        device=device,
+        processor=_processor(device),
+        threads=threads,
+        processes=processes,
     )
 
 

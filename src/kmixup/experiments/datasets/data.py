@@ -52,6 +52,14 @@ class Data:
             raise ValueError("mean and std belong together: give both or neither.")
 
 
+def normalise(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    """Standardise each channel (dimension 1); the input itself if there is nothing to do."""
+    if mean is None or std is None:
+        return x
+    shape = (-1, *(1,) * (x.ndim - 2))
+    return (x - mean.to(x).view(shape)) / std.to(x).view(shape)
+
+
 class Loader(Protocol):
     """Reads a data set: ``loader(data_dir, seed, **options)``. The seed draws the split, or the data themselves."""
 

@@ -1,0 +1,5 @@
+"""``python -m kmixup``: the command line, also for torchrun."""
+
+from kmixup.cli import main
+
+main()
