@@ -17,6 +17,9 @@ app = typer.Typer(
     help="k-mixup: the paper's experiments, and your own.",
 )
 
+data_app = typer.Typer(no_args_is_help=True, help="The data sets: which there are, and fetching them.")
+app.add_typer(data_app, name="data")
+
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder with the data files.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of run files.")]
 Also = Annotated[list[Path] | None, typer.Option("--also", help="JSON-lines files or folders whose runs count too.")]
@@ -113,6 +116,38 @@ def attack(
     for epsilon, error in errors.items():
         table.add_row(f"{epsilon:g}", f"{100 * error:.2f}")
     Console().print(table)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Data sets by name, with what their loaders say, and which can be fetched."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kmixup.experiments.datasets import DATASETS
+    from kmixup.experiments.datasets.fetch import FETCHABLE
+
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    table.add_column("fetch")
+    table.add_column("what")
+    for name, loader in DATASETS.items():
+        summary = " ".join((loader.__doc__ or "").partition("\n\n")[0].split())
+        table.add_row(name, "yes" if name in FETCHABLE else "", summary)
+    Console().print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A data set that `kmixup data list` marks.")],
+    into: Annotated[Path | None, typer.Option(help="Folder; default: kmixup's cache, where the loader looks.")] = None,
+) -> None:
+    """Fetch a data set: with checksums, resumed if broken off. Nothing else in kmixup uses the network."""
+    from rich.console import Console
+
+    from kmixup.experiments.datasets.fetch import fetch_dataset
+
+    Console().print(f"{name} is in {fetch_dataset(name, into)}", soft_wrap=True)
 
 
 @app.command()
