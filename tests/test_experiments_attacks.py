@@ -138,3 +138,35 @@ def test_pixels_that_are_already_normalised_are_refused():
 def test_sizes_that_are_not_sizes_are_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon must be >= 0"):
         fgsm(small_lenet(), *digits(), epsilon)
+
+
+def test_reports_show_errors_under_attack_beside_the_published_ones():
+    from kmixup.experiments.recipe import read_recipe
+    from kmixup.experiments.report import attack_tables, make_report, to_html, to_markdown
+    from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+
+    recipe = read_recipe("table7b").where(k=[1, 16])
+    runs = []
+    for cell in recipe.cells:
+        for seed, shift in ((0, 0.0), (1, 0.01)):
+            attack = {name: value / 100 + shift for name, value in cell.published.attack.items()}
+            trial = cell.trial(seed)
+            runs.append(
+                Run(
+                    id=trial.id,
+                    trial=trial,
+                    final_error=0.01,
+                    best_error=0.01,
+                    attack_error=attack,
+                    curves=Curves(train_loss=[], train_accuracy=[], test_error=[]),
+                    seconds=Seconds(total=1, matching=0),
+                    environment=Environment(commit="", versions={}, device="cpu", processor="", threads=1),
+                )
+            )
+    report = make_report(recipe, runs)
+    (table,) = attack_tables(report)
+    assert table.epsilons == ("0.5", "1", "2", "4", "8", "16")
+    assert table.rows[0][0] == "k = 1, alpha = 10"
+    assert table.rows[0][1][-1] == "18.60 ± 0.50 (2)* | 18.10 | +0.50"
+    assert "18.60 ± 0.50 (2)* \\| 18.10 \\| +0.50" in to_markdown(report)
+    assert "18.60 ± 0.50 (2)* | 18.10 | +0.50" in to_html(report)

@@ -243,6 +243,60 @@ def _entry(cell: CellReport | None) -> str:
     return " | ".join([*parts, "—" if cell.difference is None else f"{cell.difference:+.2f}"])
 
 
+# --- errors under attack: rows cells, columns epsilons ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttackTable:
+    """Errors under attack of the cells of one part of a table.
+
+    Attributes:
+        title: Of the part.
+        epsilons: Sizes of the attacks, in 1/255 of the pixel range.
+        rows: Name of the cell, and an entry per epsilon: ours ± standard error (n) | published | difference.
+    """
+
+    title: str
+    epsilons: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def attack_tables(report: Report) -> list[AttackTable]:
+    """The parts of a report that have runs or published numbers under attack."""
+    tables = []
+    for group, title in report.recipe.groups.items():
+        cells = [
+            cell
+            for cell in report.cells
+            if cell.cell.group == group and (cell.cell.published.attack or any(run.attack_error for run in cell.runs))
+        ]
+        names = {name for cell in cells for name in cell.cell.published.attack}
+        names |= {name for cell in cells for run in cell.runs for name in run.attack_error}
+        epsilons = tuple(sorted(names, key=float))
+        rows = tuple(
+            (
+                row_name(cell.cell.settings)
+                + (f", alpha = {cell.cell.settings.alpha:g}" if cell.cell.settings.alpha else ""),
+                tuple(_attack_entry(cell, epsilon) for epsilon in epsilons),
+            )
+            for cell in cells
+        )
+        if rows:
+            tables.append(AttackTable(title, epsilons, rows))
+    return tables
+
+
+def _attack_entry(cell: CellReport, epsilon: str) -> str:
+    errors = [100 * run.attack_error[epsilon] for run in cell.runs if epsilon in run.attack_error]
+    published = cell.cell.published.attack.get(epsilon)
+    ours, difference = "—", "—"
+    if errors:
+        spread = f" ± {np.std(errors, ddof=1) / math.sqrt(len(errors)):.2f}" if len(errors) > 1 else ""
+        ours = f"{np.mean(errors):.2f}{spread} ({len(errors)})" + ("*" if cell.notes else "")
+        difference = "—" if published is None else f"{np.mean(errors) - published:+.2f}"
+    return " | ".join([ours, "—" if published is None else f"{published:.2f}", difference])
+
+
 # --- renderings -------------------------------------------------------------------------------------------------------
 
 _HEADER = "Each entry: ours ± standard error (n) | published | difference. Test error in percent."
@@ -272,6 +326,13 @@ def to_markdown(report: Report) -> str:
         for row in grid.rows:
             entries = [_entry(grid.cells.get((row, alpha))).replace("|", "\\|") for alpha in grid.columns]
             lines.append(f"| {row} | " + " | ".join(entries) + " |")
+        lines.append("")
+    for table in attack_tables(report):
+        lines += [f"## {table.title}: error under FGSM, by epsilon in 1/255", ""]
+        lines += ["| | " + " | ".join(table.epsilons) + " |", "|---" * (len(table.epsilons) + 1) + "|"]
+        for name, entries in table.rows:
+            escaped = [entry.replace("|", "\\|") for entry in entries]
+            lines.append(f"| {name} | " + " | ".join(escaped) + " |")
         lines.append("")
     if report.verdicts:
         lines += ["## Claims", "", "| claim | verdict | numbers |", "|---|---|---|"]
@@ -327,6 +388,14 @@ def to_html(report: Report) -> str:
             entries = "".join(_html_entry(grid.cells.get((row, alpha)), low, high) for alpha in grid.columns)
             body.append(f"<tr><th>{escape(row)}</th>{entries}</tr>")
         body.append("</table>")
+    for table in attack_tables(report):
+        head = "".join(f"<th>{escape(epsilon)}</th>" for epsilon in table.epsilons)
+        body.append(f"<h2>{escape(table.title)}: error under FGSM, by epsilon in 1/255</h2>")
+        body.append(f"<table><tr><th></th>{head}</tr>")
+        for name, row in table.rows:
+            entries = "".join(f"<td>{escape(entry)}</td>" for entry in row)
+            body.append(f"<tr><th>{escape(name)}</th>{entries}</tr>")
+        body.append("</table>")
     if report.verdicts:
         body.append("<h2>Claims</h2><table><tr><th>claim</th><th>verdict</th><th>numbers</th></tr>")
         body += [
@@ -380,6 +449,13 @@ def print_report(report: Report, console: Console) -> None:
             table.add_column(_column(grid, alpha).replace(", ", "\n"))
         for row in grid.rows:
             table.add_row(row, *(_entry(grid.cells.get((row, alpha))) for alpha in grid.columns))
+        console.print(table)
+    for attacks in attack_tables(report):
+        table = Table(title=f"{attacks.title}: error under FGSM, by epsilon in 1/255", title_justify="left")
+        for column in ("", *attacks.epsilons):
+            table.add_column(column)
+        for name, entries in attacks.rows:
+            table.add_row(name, *entries)
         console.print(table)
     colours = {"held": "green", "not held": "red", "not tested": "yellow"}
     for verdict in report.verdicts:
