@@ -117,7 +117,7 @@ def decision_surfaces(surfaces: Mapping[str, Mapping[str, Surface]], *, note: st
     """
     rows, columns = len(surfaces), max(len(row) for row in surfaces.values())
     with style():
-        figure = Figure(figsize=(_WIDTH, 0.2 + _WIDTH / columns * 0.93 * rows), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 0.4 + _WIDTH / columns * 0.93 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         image = None
         for axes_row, (data_name, row) in zip(grid, surfaces.items(), strict=True):
@@ -139,16 +139,22 @@ def decision_surfaces(surfaces: Mapping[str, Mapping[str, Surface]], *, note: st
                     colors="black",
                     linewidths=0.7,
                 )
-                _class_points(axes, surface.x, surface.y, size=9, colours=_ON_SURFACE)
+                _class_points(axes, surface.x, surface.y, size=7, colours=_ON_SURFACE)
                 _bare(axes, frame=True)
                 axes.set_box_aspect(1)
                 axes.set_title(f"{method}: test error {100 * surface.test_error:.1f} %")
             axes_row[0].set_ylabel(data_name, fontsize=9)
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="", label=f"training points of class {label}")
+            for colour, marker, label in zip(_ON_SURFACE, "o^", "12", strict=True)
+        ]
+        handles.append(Line2D([], [], color="black", linewidth=0.7, label="probability 1/2"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
         if note:
             figure.suptitle(note, fontsize=8)
         assert image is not None
         bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=30, pad=0.015)
-        bar.set_label("predicted probability of class 2 (black line: 1/2)")
+        bar.set_label("predicted probability of class 2")
         return figure
 
 

@@ -112,7 +112,7 @@ def theory_pictures(out: Path, *, seed: int = 0, max_k: int = 4096) -> list[Path
     ks = [2**i for i in range(int(math.log2(max_k)) + 1)]
     manifolds = (theory.sphere(1), theory.sphere(2, ambient=10), theory.swiss_roll(), theory.torus(3))
     supports = [
-        theory.study_support(manifold, ks, pairs=8192, min_draws=4, generator=generator) for manifold in manifolds
+        theory.study_support(manifold, ks, pairs=16384, min_draws=6, generator=generator) for manifold in manifolds
     ]
     pictures = {
         "theory-manifold": figures.manifold_support(supports),
@@ -209,7 +209,7 @@ def _band_studies(max_k: int, generator: Generator) -> dict[str, tuple[list[int]
     for title, (balls, distance, distance_apart, widths) in cases.items():
         shares: dict[str, list[float]] = {label: [] for label in widths}
         for k in ks:
-            draws = max(8, 8192 // k)
+            draws = max(64, 8192 // k)
             x, y = (balls.sample(draws, k, generator)[0] for _ in range(2))
             for label, eps in widths.items():
                 in_band, cross = theory.band_matches(x, y, distance, distance_apart, eps)

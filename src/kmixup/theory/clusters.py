@@ -170,7 +170,9 @@ def cluster_flow(r: Tensor, s: Tensor, centres: Tensor) -> Tensor:
         program = block_diag([constraints] * len(part), format="csr")
         # The constraint matrix is totally unimodular: the simplex method ends at a whole-numbered plan.
         plan = linprog(np.tile(cost, len(part)), A_eq=program, b_eq=part.flatten().numpy(), method="highs-ds").x
-        flows.append(torch.from_numpy(np.rint(plan).astype(np.int64)).view(-1, m, m))
+        whole = np.rint(plan)
+        assert np.abs(plan - whole).max() < 1e-6
+        flows.append(torch.from_numpy(whole.astype(np.int64)).view(-1, m, m))
     return torch.cat(flows)[which].view(*r.shape[:-1], m, m)
 
 
