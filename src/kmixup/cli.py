@@ -233,6 +233,31 @@ def report(
 
 
 @app.command()
+def curves(
+    name: Annotated[str, typer.Argument(help="table9, or another table, or the path of a recipe (.toml).")],
+    to: Annotated[Path, typer.Option(help="Where, without ending: a PDF and a PNG are written.")],
+    where: Where = None,
+    settings: Set = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+) -> None:
+    """Draw training curves from run files: mean and band over trials, a line per cell.
+
+    The paper's Figure 4: kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4
+    """
+    from rich.console import Console
+
+    from kmixup.experiments.curves import training_curves
+    from kmixup.experiments.figures import save
+    from kmixup.experiments.report import make_report
+    from kmixup.experiments.runs import RunStore
+
+    made = make_report(_recipe(name, where, settings), RunStore(out, also or []).all())
+    for file in save(training_curves(made), to):
+        Console().print(str(file), soft_wrap=True)
+
+
+@app.command()
 def export(
     name: Annotated[str, typer.Argument(help="table1, or the path of a recipe (.toml).")],
     to: Annotated[Path, typer.Option(help="Folder for NAME.jsonl and NAME.md.")] = Path("results"),
