@@ -40,16 +40,20 @@ def room(path: Path) -> str:
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Absolute imports of a file, each with whether it runs on import."""
     tree = ast.parse(path.read_text())
-    top = set(ast.walk(tree)) - {
-        inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)
-    }
+
+    def deferred(node: ast.AST) -> bool:
+        return isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        )
+
+    later = {inner for node in ast.walk(tree) if deferred(node) for inner in ast.walk(node)}
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node in top) for alias in node.names]
+            found += [(alias.name, node not in later) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            found.append((node.module or "", node in top))
+            found.append((node.module or "", node not in later))
     return found
 
 
