@@ -185,12 +185,14 @@ class Grid:
         rows: Row names.
         columns: Values of alpha.
         cells: By row and column.
+        unmixed: Cells without an alpha, by name.
     """
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[float, ...]
     cells: Mapping[tuple[str, float], CellReport]
+    unmixed: tuple[tuple[str, CellReport], ...] = ()
 
 
 def grids(report: Report) -> list[Grid]:
@@ -205,10 +207,13 @@ def grids(report: Report) -> list[Grid]:
             for name in ("dataset", "model", "metric", "alpha_rule", "pairing", "lam_per", "method_options")
             if len({str(getattr(cell.cell.settings, name)) for cell in mine}) > 1
         ]
-        by_place = {(_row(cell.cell, varied), cell.cell.settings.alpha): cell for cell in mine}
+        # ERM has no alpha: it stands above the grid, unless there is nothing else.
+        mixing = [cell for cell in mine if cell.cell.settings.method != "erm"] or mine
+        unmixed = tuple((_row(cell.cell, varied), cell) for cell in mine if cell not in mixing)
+        by_place = {(_row(cell.cell, varied), cell.cell.settings.alpha): cell for cell in mixing}
         rows = tuple(dict.fromkeys(row for row, _ in by_place))
         columns = tuple(sorted({alpha for _, alpha in by_place}))
-        parts.append(Grid(title, rows, columns, by_place))
+        parts.append(Grid(title, rows, columns, by_place, unmixed))
     return parts
 
 
@@ -321,6 +326,8 @@ def to_markdown(report: Report) -> str:
     for grid in grids(report):
         if grid.title != report.recipe.title:
             lines += [f"## {grid.title}", ""]
+        for name, cell in grid.unmixed:
+            lines += [f"{name}: {_entry(cell)}", ""]
         columns = [_column(grid, alpha) for alpha in grid.columns]
         lines += ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
         for row in grid.rows:
@@ -380,10 +387,14 @@ def to_html(report: Report) -> str:
     escape = html.escape
     body = [f"<h1>{escape(report.recipe.name)}: {escape(report.recipe.title)}</h1><p>{escape(_HEADER)}</p>"]
     for grid in grids(report):
-        values = [cell.mean for cell in grid.cells.values() if cell.mean is not None]
+        everything = [*grid.cells.values(), *(cell for _, cell in grid.unmixed)]
+        values = [cell.mean for cell in everything if cell.mean is not None]
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         head = "".join(f"<th>{escape(_column(grid, alpha))}</th>" for alpha in grid.columns)
-        body.append(f"<h2>{escape(grid.title)}</h2><table><tr><th></th>{head}</tr>")
+        body.append(f"<h2>{escape(grid.title)}</h2><table>")
+        for name, cell in grid.unmixed:
+            body.append(f"<tr><th>{escape(name)}</th>{_html_entry(cell, low, high)}</tr>")
+        body.append(f"<tr><th></th>{head}</tr>")
         for row in grid.rows:
             entries = "".join(_html_entry(grid.cells.get((row, alpha)), low, high) for alpha in grid.columns)
             body.append(f"<tr><th>{escape(row)}</th>{entries}</tr>")
@@ -438,17 +449,22 @@ def _html_entry(cell: CellReport | None, low: float, high: float) -> str:
 
 def print_report(report: Report, console: Console) -> None:
     """The report on a terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     console.print(f"\n[bold]{escape(report.recipe.name)}[/bold]: {escape(report.recipe.title)}\n{_HEADER}")
     for grid in grids(report):
-        table = Table(title=grid.title, title_justify="left")
+        for name, cell in grid.unmixed:
+            console.print(f"{escape(grid.title)}, {escape(name)}: {_entry(cell)}", highlight=False)
+        table = Table(title=escape(grid.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("")
         for alpha in grid.columns:
             table.add_column(_column(grid, alpha).replace(", ", "\n"))
         for row in grid.rows:
-            table.add_row(row, *(_entry(grid.cells.get((row, alpha))) for alpha in grid.columns))
+            table.add_row(
+                row, *(_entry(grid.cells.get((row, alpha))).replace(" | ", "\n", 1) for alpha in grid.columns)
+            )
         console.print(table)
     for attacks in attack_tables(report):
         table = Table(title=f"{attacks.title}: error under FGSM, by epsilon in 1/255", title_justify="left")

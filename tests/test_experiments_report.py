@@ -1,0 +1,267 @@
+"""Reports and claims, from runs made up for the purpose."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from kmixup.experiments.claims import compare, holm, judge
+from kmixup.experiments.recipe import Claim, read_recipe
+from kmixup.experiments.report import make_report, print_report, to_csv, to_html, to_markdown, write_report
+from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+
+RECIPE = """
+title = "Mine <b>"
+note = "A note & more."
+trials = 4
+[shared]
+dataset = "iris"
+model = "fc"
+model_options = { hidden = [8] }
+epochs = 10
+[[group]]
+name = "g"
+title = "Group"
+cell = [
+    { method = "erm", published = { error = 4.0 } },
+    { k = 1, alpha = 1, published = { error = 3.0, xi = 0.22 } },
+    { k = 2, alpha = 1 },
+    { k = 16, alpha = 1, published = { error = 1.0, xi = 0.22 } },
+    { k = 1, alpha = 2 },
+    { k = 2, alpha = 2 },
+    { k = 16, alpha = 2 },
+]
+[[claim]]
+text = "Higher k is better."
+kind = "better"
+cells = { k = [2, 16] }
+than = { k = 1, method = "mixup" }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    return read_recipe(str(tmp_path / "mine.toml"))
+
+
+def fake(trial, error):
+    """A run as if its trial had ended with this error (a share)."""
+    curves = Curves(train_loss=[1.0], train_accuracy=[0.5], test_error=[error])
+    here = Environment(commit="", versions={}, device="cpu", processor="", threads=1)
+    seconds = Seconds(total=2.0, matching=0.5)
+    made = {"id": trial.id, "trial": trial, "final_error": error, "best_error": error / 2, "xi": 0.44}
+    return Run(**made, curves=curves, seconds=seconds, environment=here)
+
+
+def runs_of(recipe, errors, seeds=4, **changes):
+    """Runs of each cell; ``errors(cell, seed)`` in percent."""
+    chosen = recipe.override(**changes)
+    return [fake(cell.trial(seed), errors(cell, seed) / 100) for cell in chosen.cells for seed in range(seeds)]
+
+
+def by_k(cell, seed):
+    return {"erm": 4.0}.get(cell.settings.method, 8.0 / cell.settings.k) + 0.1 * seed
+
+
+def test_a_cell_is_mean_standard_error_n_and_difference(recipe):
+    cell = make_report(recipe, runs_of(recipe, by_k)).cells[3]
+    values = 0.5 + 0.1 * np.arange(4)
+    assert cell.mean == pytest.approx(values.mean())
+    assert cell.std_error == pytest.approx(stats.sem(values))
+    assert cell.n == 4
+    assert cell.difference == pytest.approx(values.mean() - 1.0)
+    assert cell.text() == "0.65 ± 0.06 (4)"
+
+
+def test_deleting_one_run_changes_n_in_its_cell_and_nothing_else(recipe):
+    runs = runs_of(recipe, by_k)
+    before = make_report(recipe, runs)
+    after = make_report(recipe, [run for run in runs if run.id != before.cells[1].runs[0].id])
+    assert [cell.n for cell in after.cells] == [4, 3, 4, 4, 4, 4, 4]
+    assert "3 of 4 trials" in after.cells[1].notes
+
+
+def test_the_best_epoch_is_another_measure(recipe):
+    runs = runs_of(recipe, by_k)
+    assert make_report(recipe, runs, measure="best").cells[0].mean == pytest.approx(
+        make_report(recipe, runs).cells[0].mean / 2
+    )
+
+
+def test_a_reduced_protocol_says_so_and_is_never_averaged_with_the_full_one(recipe):
+    full, short = runs_of(recipe, by_k, seeds=2), runs_of(recipe, by_k, seeds=4, epochs=3, train_size=50)
+    both = make_report(recipe, full + short)
+    assert [cell.n for cell in both.cells] == [2] * 7
+    reduced = make_report(recipe, short)
+    assert reduced.cells[0].notes == ["epochs 3 instead of 10", "train_size 50 instead of all"]
+    assert reduced.cells[0].text().endswith("(4)*")
+    for text in (to_markdown(reduced), to_csv(reduced), to_html(reduced)):
+        assert "epochs 3 instead of 10" in text
+    longer = make_report(recipe, short + runs_of(recipe, by_k, seeds=1, epochs=5, train_size=50))
+    assert longer.cells[0].n == 1
+
+
+def test_runs_of_other_recipes_are_left_out(recipe):
+    other = runs_of(recipe, by_k, lr=0.5)
+    assert all(cell.n == 0 for cell in make_report(recipe, other).cells)
+
+
+def test_a_missing_number_is_a_dash_and_never_a_zero(recipe):
+    text = to_markdown(make_report(recipe, runs_of(recipe, by_k)))
+    row = next(line for line in text.splitlines() if line.startswith("| k = 2"))
+    assert row.count("—") == 4  # neither published nor a difference, twice
+    empty = make_report(recipe, [])
+    assert empty.cells[0].text() == "—"
+    assert [verdict.verdict for verdict in empty.verdicts] == ["not tested"]
+    rows = list(csv.DictReader(io.StringIO(to_csv(empty))))
+    assert rows[0]["error"] == rows[2]["published"] == rows[0]["difference"] == ""
+
+
+def test_diverged_runs_are_counted_and_not_averaged(recipe):
+    runs = runs_of(recipe, by_k)
+    runs[0] = runs[0].model_copy(update={"diverged": True, "final_error": None, "best_error": None})
+    cell = make_report(recipe, runs).cells[0]
+    assert cell.n == 3
+    assert "1 of 4 runs diverged" in cell.notes
+
+
+def test_the_printed_xi_stands_beside_half_of_ours(recipe):
+    assert "alpha = 1, xi/2 = 0.22 (paper 0.22)" in to_markdown(make_report(recipe, runs_of(recipe, by_k)))
+
+
+def test_csv_has_a_row_a_cell_with_plain_numbers(recipe):
+    rows = list(csv.DictReader(io.StringIO(to_csv(make_report(recipe, runs_of(recipe, by_k))))))
+    assert len(rows) == 7
+    assert float(rows[3]["error"]) == pytest.approx(0.65)
+    assert float(rows[3]["published"]) == 1.0
+    assert (rows[3]["k"], rows[3]["n"], rows[3]["method"]) == ("16", "4", "k-mixup")
+
+
+def test_html_is_one_page_escaped_and_without_outside_resources(recipe):
+    page = to_html(make_report(recipe, runs_of(recipe, by_k)))
+    assert "Mine &lt;b&gt;" in page
+    assert "A note &amp; more." in page
+    assert "<b>" not in page.replace("<td><b>", "")
+    assert "http" not in page
+    assert page.count("background:hsl") == 7
+
+
+def test_the_terminal_shows_every_number(recipe):
+    console = Console(width=200, record=True, file=io.StringIO())
+    report = make_report(recipe, runs_of(recipe, by_k))
+    print_report(report, console)
+    text = console.export_text()
+    assert all(cell.text() in text for cell in report.cells)
+    assert "Higher k is better." in text
+
+
+def test_write_report_goes_by_the_ending(recipe, tmp_path):
+    report = make_report(recipe, [])
+    for ending in ("md", "csv", "html"):
+        write_report(report, tmp_path / "new" / f"r.{ending}")
+        assert (tmp_path / "new" / f"r.{ending}").read_text()
+    with pytest.raises(ValueError, match=r"ends in .md, .csv, .html, got 'r.pdf'"):
+        write_report(report, tmp_path / "r.pdf")
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def errors_of(recipe, errors, seeds=6):
+    return [{(seed, ""): errors(cell, seed) for seed in range(seeds)} for cell in recipe.cells]
+
+
+def noisy(effect):
+    rng = np.random.default_rng(0)
+    return lambda cell, seed: 10 + effect * (cell.settings.k > 1) + 0.3 * rng.standard_normal()
+
+
+BETTER = {"text": "", "kind": "better", "cells": {"k": [2, 16]}, "than": {"k": 1, "method": "mixup"}}
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(-1.0, "held"), (1.0, "not held"), (0.0, "not held")])
+def test_a_claim_of_better_holds_only_for_a_real_effect(recipe, effect, verdict):
+    found = judge(Claim(**BETTER), recipe.cells, errors_of(recipe, noisy(effect)))
+    assert found.verdict == verdict
+    assert "4 comparisons" in found.detail
+    assert "one-sided t-test" in found.detail
+
+
+def test_one_comparison_clearly_against_it_refutes_a_claim_for_each(recipe):
+    def errors(cell, seed):
+        worse = cell.settings.k == 16 and cell.settings.alpha == 2
+        return 10 - (cell.settings.k > 1) + 3 * worse + 0.01 * (seed % 3) * cell.settings.k
+
+    assert judge(Claim(**BETTER), recipe.cells, errors_of(recipe, errors)).verdict == "not held"
+
+
+def test_one_seed_decides_nothing(recipe):
+    assert judge(Claim(**BETTER), recipe.cells, errors_of(recipe, by_k, seeds=1)).verdict == "not tested"
+
+
+def test_best_counts_sets_by_means_with_ties_and_exceptions(recipe):
+    def errors(cell, seed):
+        return 5.0 if cell.settings.alpha == 1 else 5.0 + (cell.settings.k == 16)
+
+    claim = {"text": "", "kind": "best", "cells": {"k": 16}}
+    mixing = recipe.where(method=["mixup", "k-mixup"])
+    strict, lenient = (Claim(**claim, exceptions=n) for n in (0, 1))
+    assert judge(strict, mixing.cells, errors_of(mixing, errors)).verdict == "not held"
+    assert judge(lenient, mixing.cells, errors_of(mixing, errors)).verdict == "held"
+    assert "in 1 of 2 sets" in judge(lenient, mixing.cells, errors_of(mixing, errors)).detail
+
+
+def test_best_of_many_is_not_favoured_by_luck(recipe):
+    """Pure noise: the best of four cells against the best of two must not win more often than the level allows."""
+    claim = Claim(text="", kind="best-of", cells={"k": [2, 16]}, than={"k": 1, "method": "mixup"}, same=("group",))
+    rng = np.random.default_rng(1)
+    held = sum(
+        judge(claim, recipe.cells, errors_of(recipe, lambda cell, seed: rng.standard_normal(), seeds=10)).verdict
+        == "held"
+        for _ in range(200)
+    )
+    assert held <= 200 * 0.05 + 5 * (200 * 0.05 * 0.95) ** 0.5
+
+
+def test_best_of_finds_a_real_effect(recipe):
+    claim = Claim(text="", kind="best-of", cells={"k": [2, 16]}, than={"k": 1, "method": "mixup"}, same=("group",))
+    assert judge(claim, recipe.cells, errors_of(recipe, noisy(-2.0), seeds=10)).verdict == "held"
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.1, "held"), (0.6, "not held")])
+def test_below_uses_the_upper_confidence_limit(recipe, level, verdict):
+    claim = Claim(text="", kind="below", cells={"method": "erm"}, bound=0.5)
+    found = judge(claim, recipe.cells, errors_of(recipe, lambda cell, seed: level + 0.01 * seed))
+    assert found.verdict == verdict
+
+
+def test_attacks_are_compared_one_by_one(recipe):
+    def errors(cell):
+        effect = -1.0 * (cell.settings.k > 1)
+        return {(s, a): 10 + float(a) + effect + 0.01 * s for s in range(4) for a in ("1", "8")}
+
+    claim = Claim(**BETTER, measure="attack")
+    found = judge(claim, recipe.cells, [errors(cell) | {(0, ""): 1.0} for cell in recipe.cells])
+    assert "8 of 8 comparisons" in found.detail
+    assert found.verdict == "held"
+
+
+def test_comparison_is_scipys_paired_test():
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal(8), rng.standard_normal(8) + 0.5
+    found = compare("", dict(enumerate(a)), dict(enumerate(b)))
+    assert found.p_for == pytest.approx(stats.ttest_rel(a, b, alternative="less").pvalue)
+    assert found.p_against == pytest.approx(stats.ttest_rel(a, b, alternative="greater").pvalue)
+    assert compare("", {0: 1.0}, {1: 2.0, 2: 3.0}) is None
+    assert compare("", {0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p_for == 1
+
+
+def test_holm_rejects_in_order():
+    assert holm([0.01, 0.02, 0.03]) == 3
+    assert holm([0.01, 0.04, 0.03]) == 1
+    assert holm([0.2]) == 0
+    assert holm([]) == 0
