@@ -249,3 +249,11 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
     weights = [text.split("]")[1] for text in lines.values()]
     assert lams[0] != lams[1]
     assert weights[0] == weights[1]
+
+
+def test_table_2_is_made_of_the_cells_of_the_other_tables():
+    summary = {cell.settings.id: cell.published for cell in read_recipe("table2").cells}
+    for name in ("table3", "table4", "table9", "table10", "table11"):
+        for cell in read_recipe(name).cells:
+            assert summary.pop(cell.settings.id) == cell.published
+    assert not summary

@@ -233,6 +233,28 @@ def report(
 
 
 @app.command()
+def cost(
+    names: Annotated[list[str], typer.Argument(help="table3, table9, ...: any image or speech tables.")],
+    tflops: Annotated[
+        float, typer.Option(min=1e-6, help="Speed that training reaches, in 10^12 operations per second.")
+    ] = 10.0,
+    settings: Set = None,
+) -> None:
+    """Count the floating-point operations of whole tables, and what hours they take at a given speed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kmixup.experiments.cost import recipe_costs
+
+    table = Table("table", "trials", "10^15 per trial", "cost matrices", f"hours at {tflops:g} TFLOP/s, all trials")
+    for name in names:
+        for found in recipe_costs(_recipe(name, None, settings)):
+            numbers = [f"{found.per_trial / 1e15:.3g}", f"{found.matching:.2%}", f"{found.hours(tflops * 1e12):.1f}"]
+            table.add_row(f"{name}: {found.title}", str(found.trials), *numbers)
+    Console().print(table)
+
+
+@app.command()
 def curves(
     name: Annotated[str, typer.Argument(help="table9, or another table, or the path of a recipe (.toml).")],
     to: Annotated[Path, typer.Option(help="Where, without ending: a PDF and a PNG are written.")],

@@ -349,6 +349,7 @@ class _File(Strict):
     shared: Options = Field(default={})
     group: list[Options] = Field(default=[])
     cell: list[Options] = Field(default=[])
+    include: list[str] = Field(default=[])
     claim: list[Claim] = Field(default=[])
 
 
@@ -362,11 +363,16 @@ def _parse(name: str, text: str, where: str) -> Recipe:
         raise ValueError(f"{where}: not TOML: {error}") from None
     except ValidationError as error:
         raise ValueError(f"{where}: {_first(error)}") from None
-    groups = file.group or [{"name": "", "title": file.title, "cell": file.cell}]
-    if bool(file.group) == bool(file.cell):
-        raise ValueError(f"{where}: give cells either in [[cell]] or in [[group]], and at least one.")
-    cells = []
+    groups = file.group or ([{"name": "", "title": file.title, "cell": file.cell}] if file.cell else [])
+    if sum(map(bool, (file.group, file.cell, file.include))) != 1:
+        raise ValueError(f"{where}: give cells either in [[cell]], in [[group]] or in include, and at least one.")
+    cells: list[Cell] = []
     titles: dict[str, str] = {}
+    for other in map(read_recipe, file.include):
+        # Groups of different tables may have the same name.
+        names = {group: f"{other.name}{group}" for group in {cell.group for cell in other.cells}}
+        titles |= {names[group]: title for group, title in other.groups.items() if group in names}
+        cells += [replace(cell, group=names[cell.group]) for cell in other.cells]
     for group in groups:
         group_name = str(group.get("name", ""))
         titles[group_name] = str(group.get("title", group_name))
