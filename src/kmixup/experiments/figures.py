@@ -453,7 +453,8 @@ def expansion(study: ExpansionStudy) -> Figure:
         for (k, shares), (colour, marker) in zip(study.rest_share.items(), _SERIES, strict=False):
             right.plot(study.alphas, shares, color=colour, marker=marker, label=f"k = {k}")
         right.set(xscale="log", yscale="log", xlabel=r"$\alpha$", title=r"Mean remainder / $E[(1 - \lambda)^2]$")
-        right.legend()
+        right.set_ylim(top=6 * max(max(shares) for shares in study.rest_share.values()))
+        right.legend(loc="upper center", ncols=3, columnspacing=1, handletextpad=0.4)
         return figure
 
 

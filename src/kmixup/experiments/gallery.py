@@ -108,17 +108,17 @@ def theory_pictures(out: Path, *, seed: int = 0, max_k: int = 4096) -> list[Path
 
     Paper: Proposition 3.2.
     """
-    generator = Generator().manual_seed(seed)
     ks = [2**i for i in range(int(math.log2(max_k)) + 1)]
     manifolds = (theory.sphere(1), theory.sphere(2, ambient=10), theory.swiss_roll(), theory.torus(3))
+    generator = Generator().manual_seed(seed)
     supports = [
         theory.study_support(manifold, ks, pairs=16384, min_draws=6, generator=generator) for manifold in manifolds
     ]
     pictures = {
         "theory-manifold": figures.manifold_support(supports),
-        "theory-clusters": figures.crossing_matches(_cluster_studies(min(max_k, 256), generator)),
-        "theory-bands": figures.bands(_band_studies(min(max_k, 1024), generator)),
-        "theory-expansion": figures.expansion(_expansion_study(seed, generator)),
+        "theory-clusters": figures.crossing_matches(_cluster_studies(min(max_k, 256), seed)),
+        "theory-bands": figures.bands(_band_studies(min(max_k, 1024), seed)),
+        "theory-expansion": figures.expansion(_expansion_study(seed)),
     }
     return [file for name, figure in pictures.items() for file in figures.save(figure, out / name)]
 
@@ -158,7 +158,8 @@ def _tensor(rows: list[list[float]]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _cluster_studies(max_k: int, generator: Generator) -> dict[str, list[theory.ClusterStudy]]:
+def _cluster_studies(max_k: int, seed: int) -> dict[str, list[theory.ClusterStudy]]:
+    generator = Generator().manual_seed(seed)
     ks = [2**i for i in range(2, int(math.log2(max_k)) + 1)]
     centres = {
         "2 clusters": _tensor([[0, 0], [10, 0]]),
@@ -171,7 +172,8 @@ def _cluster_studies(max_k: int, generator: Generator) -> dict[str, list[theory.
     }
 
 
-def _band_studies(max_k: int, generator: Generator) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
+def _band_studies(max_k: int, seed: int) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
+    generator = Generator().manual_seed(seed)
     ks = [2**i for i in range(2, int(math.log2(max_k)) + 1)]
     disks = theory.Balls(_tensor([[0, 0], [4, 0]]), 1.0)
     # A in two tiny parts: the far one's squared distance to B is 1 + 0.8 apart^2, so it is matched to B directly.
@@ -218,8 +220,9 @@ def _band_studies(max_k: int, generator: Generator) -> dict[str, tuple[list[int]
     return panels
 
 
-def _expansion_study(seed: int, generator: Generator) -> figures.ExpansionStudy:
+def _expansion_study(seed: int) -> figures.ExpansionStudy:
     """A small smooth network trained with 32-mixup on the ring, expanded on the points it was trained on."""
+    generator = Generator().manual_seed(seed)
     x, y = _toy("one-ring", seed)
     x, targets = x.double()[:_EXPANDED], torch.nn.functional.one_hot(y[:_EXPANDED], 2).double()
     model = _smooth_model(x, targets, seed, generator)
