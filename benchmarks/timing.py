@@ -1,0 +1,96 @@
+"""Timing in turns: what runs beside what changes from second to second on any machine, so only neighbours compare."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any
+
+import torch
+
+Times = dict[str, list[float]]
+
+
+def in_turns(
+    contenders: Mapping[str, Callable[[], Any]],
+    *,
+    budget: float,
+    rounds: tuple[int, int] = (9, 400),
+    rare: Sequence[str] = (),
+) -> Times:
+    """Seconds of every call of every contender, one call each per round, each round starting with another.
+
+    Args:
+        contenders: What to time, by name.
+        budget: Seconds to spend, about.
+        rounds: Rounds at least and at most.
+        rare: Slow contenders: called until they have used half of the budget, three times at least. A round without
+            them holds None in their place.
+    """
+    # One thread is timed by the processor's clock, which other processes on the machine disturb less.
+    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    names = list(contenders)
+    for name in names:
+        contenders[name]()
+    times: dict[str, list[Any]] = {name: [] for name in names}
+    begin, spent_rarely = perf_counter(), 0.0
+    for turn in range(rounds[1]):
+        if turn >= rounds[0] and perf_counter() - begin > budget:
+            break
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if name in rare and turn >= 3 and spent_rarely > budget / 2:
+                times[name].append(None)
+                continue
+            start = clock()
+            contenders[name]()
+            times[name].append(clock() - start)
+            spent_rarely += times[name][-1] if name in rare else 0.0
+    return times
+
+
+def ratio(times: Times, above: str, below: str | Sequence[str]) -> float:
+    """Median over the rounds of one contender's time divided by another's, or by the sum of several."""
+    below = [below] if isinstance(below, str) else below
+    rows = zip(times[above], *(times[name] for name in below), strict=True)
+    return median(row[0] / sum(row[1:]) for row in rows if None not in row)
+
+
+def seconds(times: Times, name: str) -> float:
+    """Median time of one call."""
+    return median(t for t in times[name] if t is not None)
+
+
+@contextmanager
+def threads(count: int):
+    """torch with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def environment() -> dict[str, str]:
+    """What the numbers depend on."""
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
+    packages = ("torch", "torchvision", "numpy", "scipy", "lapcpp")
+    return {
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+        "load average at the end (1, 5, 15 minutes)": load,
+    }

@@ -1,0 +1,9 @@
+"""In training."""
+
+from pathlib import Path
+
+DATA_DIR: Path | None = None
+
+
+def epochs(counts, budget):
+    return iter(())
