@@ -7,6 +7,8 @@ import csv
 import json
 from pathlib import Path
 
+import torch
+
 from benchmarks import matching, memory, training
 from benchmarks.timing import environment
 
@@ -17,6 +19,7 @@ SECTIONS = {
     "whole-pass": matching.whole_pass,
     "memory": memory.peaks,
     "training": training.epochs,
+    "workers": training.workers,
 }
 FIELDS = ["section", "threads", "dtype", "B", "k", "d", "quantity", "value", "unit"]
 RESULTS = Path(__file__).parent / "results"
@@ -28,14 +31,13 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; default all")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="torch threads to measure with")
     parser.add_argument("--budget", type=float, default=8.0, help="seconds per case, about")
-    parser.add_argument("--data-dir", type=Path, default=None, help="where MNIST is, for the section training")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for name in options.sections:
         if name not in SECTIONS:
             parser.error(f"unknown section {name!r}, known: {', '.join(SECTIONS)}")
-    training.DATA_DIR = options.data_dir
     options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
     for name in options.sections or SECTIONS:
         rows = []
         for row in SECTIONS[name](options.threads, options.budget):

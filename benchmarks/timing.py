@@ -17,12 +17,18 @@ import torch
 Times = dict[str, list[float]]
 
 
+def clock() -> Callable[[], float]:
+    """The processor's clock for one thread, for other processes disturb it less; the clock on the wall for more."""
+    return process_time if torch.get_num_threads() == 1 else perf_counter
+
+
 def in_turns(
     contenders: Mapping[str, Callable[[], Any]],
     *,
     budget: float,
     rounds: tuple[int, int] = (9, 400),
     rare: Sequence[str] = (),
+    wall: bool = False,
 ) -> Times:
     """Seconds of every call of every contender, one call each per round, each round starting with another.
 
@@ -32,9 +38,9 @@ def in_turns(
         rounds: Rounds at least and at most.
         rare: Slow contenders: called until they have used half of the budget, three times at least. A round without
             them holds None in their place.
+        wall: Use the clock on the wall whatever the number of threads, for work in several processes.
     """
-    # One thread is timed by the processor's clock, which other processes on the machine disturb less.
-    clock = process_time if torch.get_num_threads() == 1 else perf_counter
+    tick = perf_counter if wall else clock()
     names = list(contenders)
     for name in names:
         contenders[name]()
@@ -47,9 +53,9 @@ def in_turns(
             if name in rare and turn >= 3 and spent_rarely > budget / 2:
                 times[name].append(None)
                 continue
-            start = clock()
+            start = tick()
             contenders[name]()
-            times[name].append(clock() - start)
+            times[name].append(tick() - start)
             spent_rarely += times[name][-1] if name in rare else 0.0
     return times
 

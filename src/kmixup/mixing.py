@@ -307,8 +307,8 @@ class KMixup(nn.Module):
         pairing = "second" if other is not None else self.pairing
         k = self._fitting_k(batch, pairing)
         pairs = _pair(batch, k, pairing, generator, device)
-        lam = self._draw_lam(batch, k, pairs.order, generator)
-        lam = torch.tensor(lam, dtype=lam_dtype, device=device) if isinstance(lam, float) else lam.to(device, lam_dtype)
+        drawn = self._draw_lam(batch, k, pairs.order, generator)
+        lam = torch.tensor(drawn, dtype=lam_dtype, device=device)
         second = points if other is None else other
         if k == 1:  # nothing to match, so nothing has looked at the values yet
             matched = pairs.candidate
@@ -340,21 +340,19 @@ class KMixup(nn.Module):
             )
         return min(self.k, largest)
 
-    def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> Tensor | float:
-        blocks = -(-batch // k)
-        draws = {"batch": (), "block": (blocks,), "sample": (batch,)}[self.lam_per]
+    def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> np.ndarray:
+        """One number, or one per sample."""
+        draws = {"batch": (), "block": (-(-batch // k),), "sample": (batch,)}[self.lam_per]
         on = generator.device if generator else None
         uniform = torch.rand(draws, generator=generator, device=on, dtype=torch.float64).cpu()
-        lam = _beta_quantile(self.alpha, uniform.numpy())
+        lam = np.asarray(_beta_quantile(self.alpha, uniform.numpy()))
         if self.p < 1:
             mixed = torch.rand(draws, generator=generator, device=on).cpu() < self.p
             lam = np.where(mixed.numpy(), lam, 1.0)
-        if self.lam_per == "batch":
-            return float(lam)
-        if self.lam_per == "sample":
-            return torch.from_numpy(lam)
-        of_block = torch.from_numpy(lam).repeat_interleave(k)[:batch]
-        return torch.empty_like(of_block).index_copy_(0, order.cpu(), of_block)
+        if self.lam_per == "block":
+            of_block, lam = lam, np.empty(batch)
+            lam[order.cpu().numpy()] = of_block.repeat(k)[:batch]
+        return lam
 
     def _match(self, x: Tensor, y: Tensor, pairs: _Pairs, k: int) -> Tensor:
         """Partners in the order of ``order``: block by block the optimal assignment; the last block may be smaller."""
