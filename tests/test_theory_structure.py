@@ -384,6 +384,14 @@ def test_a_cluster_in_two_parts_breaks_the_printed_band_at_every_k_and_keeps_the
         assert band_share(balls, distance, gap, safe, k) == 1
 
 
+# --- the room as a whole
+
+
+@pytest.mark.parametrize("name", theory.__all__)
+def test_every_public_name_is_documented(name):
+    assert name == "LOSSES" or len(getattr(theory, name).__doc__ or "") > 40
+
+
 # --- errors
 
 
