@@ -11,6 +11,7 @@ from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kmixup.experiments.figures import style
@@ -83,7 +84,8 @@ def training_curves(report: Report) -> Figure:
         for cell in cells:
             settings = cell.cell.settings
             label = row_name(settings) + (f", alpha = {settings.alpha:g}" if settings.alpha else "")
-            for axes, measure in ((test, "test_error"), (train, "train_accuracy")):
+            places: tuple[tuple[Axes, Measure], ...] = ((test, "test_error"), (train, "train_accuracy"))
+            for axes, measure in places:
                 drawn = band(cell.runs, measure)
                 mean = 100 * (1 - drawn.mean if measure == "test_error" else drawn.mean)
                 (line,) = axes.plot(drawn.epochs, mean, label=f"{label} (n = {drawn.trials})")

@@ -44,7 +44,7 @@ def run(
     device: str = "cpu",
     threads: int = 1,
     keep: Path | None = None,
-    on_epoch: Callable[[Training], None] | None = None,
+    on_epoch: Callable[[Training], object] | None = None,
 ) -> Run:
     """Train and test one trial.
 
@@ -125,7 +125,7 @@ class Training:
         build = MODELS[trial.model]
         self.model = build(tuple(self.data.x_train.shape[1:]), self.data.num_classes, **trial.model_options)
         self._memory_format = torch.channels_last if trial.channels_last else torch.contiguous_format
-        self.model.to(self.device, memory_format=self._memory_format)
+        self.model.to(self.device).to(memory_format=self._memory_format)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=trial.lr,
