@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
 from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 from kmixup import KMixup, MixPlan
@@ -146,6 +147,13 @@ def test_the_model_sees_mixed_inputs_and_no_labels(tmp_path: Path) -> None:
     assert torch.cdist(kwargs["features"], originals).min() > 0
 
 
+class InOrder(KMixupTrainer):
+    """Takes the rows in the order of the data set."""
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+
 class Replayed(KMixup):
     """Plays plans back in turn."""
 
@@ -158,8 +166,9 @@ class Replayed(KMixup):
 
 
 def four_plans_and_the_same_as_one(sizes: list[int]) -> tuple[list[MixPlan], MixPlan]:
-    mixer = KMixup(k=4, alpha=1.0, lam_per="sample", generator=torch.Generator().manual_seed(0))
-    plans = [mixer.plan(torch.randn(n, 4, generator=mixer.generator)) for n in sizes]
+    draws = torch.Generator().manual_seed(0)
+    mixer = KMixup(k=4, alpha=1.0, lam_per="sample", generator=draws, per_process=False)
+    plans = [mixer.plan(torch.randn(n, 4, generator=draws)) for n in sizes]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     partner = torch.cat([plan.partner + start for plan, start in zip(plans, starts, strict=True)])
     return plans, MixPlan(partner, torch.cat([plan.lam for plan in plans]), partner)
@@ -173,13 +182,8 @@ def test_four_accumulated_batches_give_the_update_of_one_with_the_same_plans(
 ) -> None:
     four, one = four_plans_and_the_same_as_one([32, 32, 32, n - 96])
     common = {"train_dataset": features(n)}
-    options = {"train_sampling_strategy": "sequential"}
-    accumulated = KMixupTrainer(
-        model(), arguments(tmp_path, gradient_accumulation_steps=4, **options), mixer=Replayed(four), **common
-    )
-    whole = KMixupTrainer(
-        model(), arguments(tmp_path, per_device_train_batch_size=n, **options), mixer=Replayed([one]), **common
-    )
+    accumulated = InOrder(model(), arguments(tmp_path, gradient_accumulation_steps=4), mixer=Replayed(four), **common)
+    whole = InOrder(model(), arguments(tmp_path, per_device_train_batch_size=n), mixer=Replayed([one]), **common)
     before = model().state_dict()
     after = trained(whole)
     assert not torch.equal(after["head.weight"], before["head.weight"])
@@ -273,31 +277,64 @@ def test_accelerate_checkpoints_the_mixers_stream(tmp_path: Path) -> None:
     assert torch.equal(resumed.lam, expected.lam)
 
 
-def test_two_ranks_draw_different_plans_from_one_seed(tmp_path: Path) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(
-        textwrap.dedent("""
-            import torch
-            from accelerate import Accelerator
-            from accelerate.utils import set_seed
-            from kmixup import KMixup
+# --- two processes ----------------------------------------------------------------------------------------------------
 
-            accelerator = Accelerator(cpu=True)
-            set_seed(0)
-            x = torch.randn(64, 4)
-            for generator in (None, torch.Generator().manual_seed(0)):
-                plan = KMixup(k=4, alpha=1.0, lam_per="sample", generator=generator).plan(x)
-                for drawn in (plan.partner, plan.lam):
-                    both = accelerator.gather(drawn[None].to(accelerator.device))
-                    assert len(both) == 2 and not torch.equal(both[0], both[1])
-            same = KMixup(k=4, alpha=1.0, generator=torch.Generator().manual_seed(0), per_process=False).plan(x)
-            both = accelerator.gather(same.partner[None])
-            assert torch.equal(both[0], both[1])
-            print("checked", flush=True)
-            accelerator.end_training()
-        """)
-    )
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    done = subprocess.run([*launch, str(script)], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("checked") == 2
+
+def on_two_ranks(script: str, folder: Path) -> str:
+    file = folder / "two_ranks.py"
+    file.write_text(textwrap.dedent(script))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(file)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=500, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_ranks_draw_different_plans_from_one_seed(tmp_path: Path) -> None:
+    script = """
+        import torch
+        from accelerate import Accelerator
+        from accelerate.utils import set_seed
+        from kmixup import KMixup
+
+        accelerator = Accelerator(cpu=True)
+        set_seed(0)
+        x = torch.randn(64, 4)
+        for generator in (None, torch.Generator().manual_seed(0)):
+            plan = KMixup(k=4, alpha=1.0, lam_per="sample", generator=generator).plan(x)
+            for drawn in (plan.partner, plan.lam):
+                both = accelerator.gather(drawn[None].to(accelerator.device))
+                assert len(both) == 2 and not torch.equal(both[0], both[1])
+        same = KMixup(k=4, alpha=1.0, generator=torch.Generator().manual_seed(0), per_process=False).plan(x)
+        both = accelerator.gather(same.partner[None])
+        assert torch.equal(both[0], both[1])
+        print("checked", flush=True)
+        accelerator.end_training()
+    """
+    assert on_two_ranks(script, tmp_path).count("checked") == 2
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_update_of_one_with_the_same_plans(tmp_path: Path) -> None:
+    script = f"""
+        from pathlib import Path
+        from test_adapters_huggingface import *
+
+        first, second = four_plans_and_the_same_as_one([32, 32])[0]
+        for average in (True, False):
+            args = arguments(Path({str(tmp_path)!r}), average_tokens_across_devices=average)
+            for model in (OnFeatures, OnFeaturesWithCount):
+                plans = [first if args.process_index == 0 else second]
+                trainer = InOrder(model(), args, train_dataset=features(64), mixer=Replayed(plans))
+                trainer.train()
+                if args.process_index == 0:
+                    torch.save(trainer.model.state_dict(), f"{tmp_path}/{{model.__name__}}{{average}}.pt")
+        torch.distributed.destroy_process_group()
+    """
+    on_two_ranks(script, tmp_path)
+    _, one = four_plans_and_the_same_as_one([32, 32])
+    for model in (OnFeatures, OnFeaturesWithCount):
+        args = arguments(tmp_path, per_device_train_batch_size=64)
+        expected = trained(InOrder(model(), args, train_dataset=features(64), mixer=Replayed([one])))
+        for average in (True, False):
+            torch.testing.assert_close(torch.load(tmp_path / f"{model.__name__}{average}.pt"), expected)

@@ -56,7 +56,9 @@ class Mixed(KMixupMixin, Plain):
         return self.plan.loss(F.cross_entropy, logits, y)
 
 
-def fitted(module: pl.LightningModule, folder: Path, batch_size: int = 32, **options: Any) -> pl.Trainer:
+def fitted(
+    module: pl.LightningModule, folder: Path, batch_size: int = 32, dataset: Any = None, **options: Any
+) -> pl.Trainer:
     trainer = pl.Trainer(
         default_root_dir=folder,
         accelerator="cpu",
@@ -65,7 +67,8 @@ def fitted(module: pl.LightningModule, folder: Path, batch_size: int = 32, **opt
         enable_model_summary=False,
         **{"max_epochs": 2, "enable_checkpointing": False, **options},
     )
-    trainer.fit(module, DataLoader(data(), batch_size=batch_size), DataLoader(data(), batch_size=128))
+    train = DataLoader(data() if dataset is None else dataset, batch_size=batch_size)
+    trainer.fit(module, train, DataLoader(data(), batch_size=128))
     return trainer
 
 
@@ -127,14 +130,5 @@ def test_a_checkpoint_carries_the_mixers_stream(tmp_path: Path) -> None:
 def test_batches_of_another_kind_are_refused_with_the_remedy(tmp_path: Path) -> None:
     module = Mixed(mixer())
     rows = [{"x": torch.randn(4), "y": 0} for _ in range(8)]
-    trainer = pl.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        max_epochs=1,
-    )
     with pytest.raises(TypeError, match=r"a training batch must be \(x, y, ...\), got dict"):
-        trainer.fit(module, DataLoader(rows, batch_size=4))
+        fitted(module, tmp_path, dataset=rows)
