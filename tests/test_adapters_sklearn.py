@@ -261,6 +261,14 @@ def test_the_regressor_predicts_several_targets_in_their_own_units() -> None:
     assert model.score(x_test, y_test) > 0.3
 
 
+def test_read_only_data_are_predicted_without_a_warning() -> None:
+    x, y = iris()
+    model = KMixupClassifier(k=4, epochs=1, standardize=False, random_state=0).fit(x, y)
+    locked = x.copy()
+    locked.flags.writeable = False
+    np.testing.assert_array_equal(model.predict(locked), model.predict(x))
+
+
 def test_fitting_does_not_depend_on_the_order_of_the_rows() -> None:
     x, y = iris()
     order = np.random.default_rng(0).permutation(len(x))

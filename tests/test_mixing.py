@@ -291,6 +291,18 @@ def test_numpy_in_numpy_out():
     np.testing.assert_array_equal(y_soft, as_tensors[1].numpy())
 
 
+def test_read_only_and_reversed_arrays_are_mixed_without_a_warning():
+    x, y = rand(16, 3).numpy(), labels(16).numpy()
+    expected = KMixup(4, 1.0, num_classes=3, generator=generator())(x, y)
+    locked = x.copy()
+    locked.flags.writeable = False
+    backwards = np.ascontiguousarray(x[::-1])[::-1]
+    for same in (locked, backwards):
+        x_mixed, y_soft = KMixup(4, 1.0, num_classes=3, generator=generator())(same, y)
+        np.testing.assert_array_equal(x_mixed, expected[0])
+        np.testing.assert_array_equal(y_soft, expected[1])
+
+
 def test_a_pair_and_a_dict_sample_come_back_in_their_structure():
     x, y = rand(16, 3), labels(16)
     pair, sample, renamed, as_in_torchvision = (

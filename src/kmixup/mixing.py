@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from kmixup.plan import MixPlan
+from kmixup.plan import MixPlan, tensor_of
 from kmixup.streams import process_stream
 from kmixup.transport import ENUMERATE_UP_TO, METRICS, SOLVERS, Metric, Solver, assign, chained_cost, cost_matrix
 
@@ -220,7 +220,7 @@ class KMixup(nn.Module):
 
     def _soft_targets(self, y: Any) -> Any:
         if isinstance(y, np.ndarray):
-            return self._soft_targets(torch.from_numpy(y)).numpy()
+            return self._soft_targets(tensor_of(y)).numpy()
         if not isinstance(y, Tensor):
             raise TypeError(f"y must be a tensor or a numpy array, got {type(y).__name__}. Use torch.as_tensor(y).")
         if y.is_floating_point():
@@ -288,7 +288,7 @@ class KMixup(nn.Module):
             raise TypeError(
                 f"{source} must be floating point, got {found}. Convert it with .float(), images to [0, 1]."
             )
-        points = torch.as_tensor(leaves[0]).detach()
+        points = tensor_of(leaves[0]).detach()
         if points.ndim == 0 or points.shape[0] == 0:
             raise ValueError(f"{source} must be a batch of at least one sample, got shape {list(points.shape)}.")
         return points

@@ -168,7 +168,7 @@ class MixPlan:
 
         same_class = None
         if y is not None:
-            mine, theirs = _tensor(y), _tensor(self.partner_of(y, y2))
+            mine, theirs = tensor_of(y), tensor_of(self.partner_of(y, y2))
             if mine.is_floating_point() and mine.ndim > 1:
                 mine, theirs = mine.argmax(1), theirs.argmax(1)
             same_class = float((mine == theirs).double().mean())
@@ -191,7 +191,7 @@ class MixPlan:
 
     def _mix_leaf(self, own: Any, other: Any) -> Any:
         if isinstance(own, np.ndarray):
-            return self._mix_leaf(torch.from_numpy(own), torch.from_numpy(other)).numpy()
+            return self._mix_leaf(tensor_of(own), tensor_of(other)).numpy()
         _refuse_length(own, len(self))
         if not own.is_floating_point():
             raise TypeError(
@@ -209,12 +209,16 @@ def _weights(lam: Tensor, ndim: int) -> Tensor:
     return lam.view(-1, *(1,) * (ndim - 1)) if lam.ndim else lam
 
 
-def _tensor(x: Any) -> Tensor:
-    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+def tensor_of(x: Any) -> Tensor:
+    """A tensor as it is, an array as a tensor: on its memory, or on a copy where torch takes no such array."""
+    if not isinstance(x, np.ndarray):
+        return x
+    shareable = x.flags.writeable and all(stride >= 0 for stride in x.strides)  # pandas hands out read-only arrays
+    return torch.from_numpy(x if shareable else x.copy())
 
 
 def _rows(x: Any) -> Tensor:
-    x = _tensor(x)
+    x = tensor_of(x)
     return x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
 
 

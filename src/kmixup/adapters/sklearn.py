@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from kmixup.mixing import KMixup, LamPer, Pairing
-from kmixup.plan import MixPlan
+from kmixup.plan import MixPlan, tensor_of
 from kmixup.transport import Metric
 
 try:
@@ -352,7 +352,7 @@ class _KMixupNetwork(BaseEstimator):
         x = _dense(_validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=False))
         dtype = next(self.module_.parameters()).dtype
         parts = [
-            self.module_(torch.from_numpy(self._scaled(part)).to(self.device, dtype)).cpu()
+            self.module_(tensor_of(self._scaled(part)).to(self.device, dtype)).cpu()
             for part in np.split(x, range(4096, len(x), 4096))
         ]
         return torch.cat(parts).numpy()
