@@ -8,6 +8,7 @@ import torch
 
 from kmixup import calibrate
 from kmixup.experiments.datasets import DATASETS, Data
+from kmixup.experiments.datasets.fetch import fetch_dataset
 from kmixup.experiments.datasets.tabular import csv
 from kmixup.experiments.recipe import read_recipe
 
@@ -83,7 +84,27 @@ def test_phishing_is_read_as_csv_and_in_ucis_own_format(tmp_path, name):
     assert "duplicates" in data.note
 
 
-def test_a_missing_file_is_an_error_that_says_how_to_get_it(tmp_path):
+def test_phishing_from_openml_is_the_same_table(tmp_path, monkeypatch):
+    """The answer of scikit-learn's reader, which numbers the words of nominal columns, is put back into values."""
+    import sklearn.datasets
+    from sklearn.utils import Bunch
+
+    answer = Bunch(
+        data=np.array([[0.0, 2.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 2.0]]),
+        feature_names=["a", "b"],
+        categories={"a": ["-1", "1"], "b": ["-1", "0", "1"]},
+        target=np.array(["-1", "1", "1", "-1", "1"]),
+    )
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda *arguments, **options: answer)
+    monkeypatch.setenv("KMIXUP_CACHE", str(tmp_path))
+    folder = fetch_dataset("phishing")
+    assert (folder / "phishing_websites.csv").read_text() == "-1,1,-1\n1,-1,1\n1,0,1\n-1,0,-1\n1,1,1\n"
+    data = DATASETS["phishing"](None, 0)
+    assert sorted(torch.cat([data.x_train, data.x_test]).unique().tolist()) == [-1, 0, 1]
+
+
+def test_a_missing_file_is_an_error_that_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KMIXUP_CACHE", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match=r"no abalone.data in .*--data-dir.*kmixup data fetch abalone"):
         DATASETS["abalone"](tmp_path, 0)
     with pytest.raises(FileNotFoundError, match=r"no file .*none.csv"):

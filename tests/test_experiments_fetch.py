@@ -190,7 +190,7 @@ def test_every_source_has_an_address_and_a_checksum(name):
 
 
 def test_data_sets_that_are_not_fetched_are_refused():
-    with pytest.raises(ValueError, match=r"cannot be fetched\. Those that can: mnist"):
+    with pytest.raises(ValueError, match=r"cannot be fetched\. Those that can: abalone"):
         sources("iris")
 
 

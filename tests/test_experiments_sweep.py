@@ -16,7 +16,7 @@ from kmixup.experiments.sweep import estimate_seconds, sweep
 from kmixup.experiments.training import run
 from test_experiments_training import numbers, trial
 
-# A sweep in a process of its own, that can be killed: folder, jobs, seconds a trial takes at least, trials as JSON.
+# A sweep in a process of its own, that can be killed: folder, jobs, trials as JSON.
 SWEEP = """
 import json, sys, time
 from pathlib import Path
@@ -26,6 +26,7 @@ from kmixup.experiments.runs import RunStore
 
 if __name__ == "__main__":
     trials = [Trial.model_validate(settings) for settings in json.loads(sys.argv[3])]
+    print("started", flush=True)
     result = module.sweep(trials, RunStore(Path(sys.argv[1])), jobs=int(sys.argv[2]))
     print(result.done, result.found, flush=True)
 """
@@ -129,22 +130,17 @@ def test_a_trial_that_another_sweep_holds_is_waited_for(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_ends_with_the_files_of_an_uninterrupted_one(tmp_path):
-    trials = some_trials(6, epochs=40)
+    trials = some_trials(6, epochs=200)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     sweep(trials, RunStore(whole))
-    rng, kills = random.Random(0), 0
-    for attempt in range(40):
-        process = subprocess.Popen(command(killed, trials, jobs=1 + attempt % 2), stdout=subprocess.DEVNULL)
-        try:
-            # The first wait lets Python start; later waits vary from there.
-            process.wait(timeout=3 + 4 * rng.random())
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    else:
-        pytest.fail(f"not finished after {kills} kills")
+    rng = random.Random(0)
+    for kill in range(10):
+        process = subprocess.Popen(command(killed, trials, jobs=1 + kill % 2), stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "started\n"
+        time.sleep(2 * rng.random() * (1 + kill % 2))  # processes of their own take longer to start
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    subprocess.run(command(killed, trials, jobs=1), check=True, stdout=subprocess.DEVNULL)
     # Orphans of the last kill stop by themselves, at the end of an epoch.
     _wait_until(lambda: not any(RunStore(killed).is_claimed(each) for each in trials))
     assert files(killed) == files(whole)
@@ -164,7 +160,7 @@ def test_two_sweeps_on_one_folder_share_the_work_and_do_nothing_twice(tmp_path):
     both = [
         subprocess.Popen(command(tmp_path / "runs", trials, 1), stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    done = [int(process.communicate(timeout=300)[0].split()[0]) for process in both]
+    done = [int(process.communicate(timeout=300)[0].split()[1]) for process in both]
     assert sum(done) == 4
     assert len(RunStore(tmp_path / "runs").all()) == 4
 

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from kmixup.experiments.recipe import Recipe
+    from kmixup.experiments.training import Training
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,14 +79,18 @@ def train(
         finished = store.get(trial)
         if finished is None:
             store.check_writable()
-            epochs = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
+            bar = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
+
+            def advance(training: Training) -> None:
+                next(bar, None)
+
             finished = run(
                 trial,
                 data_dir=data_dir,
                 device=device,
                 threads=threads,
                 keep=out if keep else None,
-                on_epoch=lambda training: next(epochs, None),
+                on_epoch=advance,
             )
             if here().first:
                 store.put(finished)

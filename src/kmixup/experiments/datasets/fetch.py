@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kmixup.experiments.datasets.cache import cache_dir
+from kmixup.experiments.runs import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,8 @@ def fetch_dataset(name: str, into: Path | None = None, *, quiet: bool = False) -
         The folder.
     """
     into = into or cache_dir() / "data" / name
+    if name in OPENML:
+        _openml(name, into)
     for source in sources(name):
         file = fetch(source, into, quiet=quiet)
         if file.name.endswith((".tar.gz", ".zip")):
@@ -232,7 +235,46 @@ def _speech_commands() -> list[Source]:
     return [Source(url, "sha256:743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d")]
 
 
+def _uci(name: str, checksum: str, size: int) -> list[Source]:
+    base = "https://archive.ics.uci.edu/ml/machine-learning-databases"
+    return [Source(f"{base}/{name}/{name}.data", f"sha256:{checksum}", size)]
+
+
+def _abalone() -> list[Source]:
+    return _uci("abalone", "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc78449f", 191_873)
+
+
+def _arrhythmia() -> list[Source]:
+    return _uci("arrhythmia", "a7f0f4ca289a4c58b5ed85a9adb793189acd38425828ce3dfbb70adb45f30169", 402_355)
+
+
+def _openml(name: str, into: Path) -> None:
+    """A table from OpenML, through scikit-learn, which checks OpenML's checksum; as CSV, the class in the last column.
+
+    For data that UCI offers only in an archive without a checksum.
+    """
+    from sklearn.datasets import fetch_openml
+
+    title, file = OPENML[name]
+    if (into / file).is_file():
+        return
+    table: Any = fetch_openml(title, version=1, as_frame=False, parser="liac-arff", data_home=str(into / "openml"))
+    columns = []
+    for column, feature in zip(table["data"].T, table["feature_names"], strict=True):
+        words = (table["categories"] or {}).get(feature)  # scikit-learn numbers the words of a nominal column
+        columns.append([words[int(code)] if words else f"{float(code):g}" for code in column])
+    rows = zip(*columns, table["target"], strict=True)
+    into.mkdir(parents=True, exist_ok=True)
+    write_whole(into / file, "".join(",".join(map(str, row)) + "\n" for row in rows))
+
+
+OPENML = {"phishing": ("PhishingWebsites", "phishing_websites.csv")}
+"""Data sets that `kmixup data fetch` takes from OpenML: their title there, and the file that the loader reads."""
+
 FETCHABLE: dict[str, Callable[[], list[Source]]] = {
+    "abalone": _abalone,
+    "arrhythmia": _arrhythmia,
+    "phishing": list,
     "mnist": lambda: _idx("mnist"),
     "fashion-mnist": lambda: _idx("fashion-mnist"),
     "cifar10": lambda: _cifar("cifar10"),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from kmixup.experiments.datasets.cache import cache_dir
 from kmixup.experiments.datasets.data import Data
 
 Scaling = Literal["raw", "scalar", "standard"]
@@ -52,7 +53,7 @@ def abalone(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "
 
     Paper: Table 5, Abalone.
     """
-    rows = _find(data_dir, "abalone.data", openml="abalone")
+    rows = _find("abalone", data_dir, "abalone.data")
     # M, F, I as 0, 1, 2: this coding gives the xi that Table 5 prints.
     sex = np.array([["M", "F", "I"].index(row[0]) for row in rows], dtype=float)
     x = np.column_stack([sex, [[float(value) for value in row[1:-1]] for row in rows]])
@@ -66,7 +67,7 @@ def arrhythmia(
 
     Paper: Table 5, Arrhythmia.
     """
-    rows = _find(data_dir, "arrhythmia.data", openml="arrhythmia")
+    rows = _find("arrhythmia", data_dir, "arrhythmia.data")
     x = np.column_stack([_numbers(column, i, 0.0) for i, column in enumerate(zip(*rows, strict=True))][:-1])
     return _split(x, [row[-1] for row in rows], seed, scaling, test_share)
 
@@ -76,7 +77,7 @@ def phishing(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = 
 
     Paper: Table 5, Phishing.
     """
-    rows = _find(data_dir, "phishing_websites.csv", "Training Dataset.arff", openml="phishing")
+    rows = _find("phishing", data_dir, "phishing_websites.csv", "Training Dataset.arff")
     x = np.array([[float(value) for value in row[:-1]] for row in rows])
     return _split(x, [row[-1] for row in rows], seed, scaling, test_share, note=_DUPLICATES)
 
@@ -123,14 +124,16 @@ def csv(
     return _split(np.column_stack(columns), labels, seed, scaling, test_share)
 
 
-def _find(data_dir: Path | None, *names: str, openml: str) -> list[list[str]]:
-    """Rows of the first of these files that exists, or of a copy from OpenML that was fetched before."""
-    for name in names:
-        if data_dir is not None and (data_dir / name).is_file():
-            return _read(data_dir / name, ",")
+def _find(name: str, data_dir: Path | None, *files: str) -> list[list[str]]:
+    """Rows of the first of these files in ``data_dir``, or of the fetched copy."""
+    folders = ([data_dir] if data_dir is not None else []) + [cache_dir() / "data" / name]
+    for folder in folders:
+        for file in files:
+            if (folder / file).is_file():
+                return _read(folder / file, ",")
     raise FileNotFoundError(
-        f"no {' or '.join(names)} in {data_dir or 'any folder: none was given'}. "
-        f"Give the folder with --data-dir, or run `kmixup data fetch {openml}` first."
+        f"no {' or '.join(files)} in {' or '.join(map(str, folders))}. "
+        f"Give its folder with --data-dir, or run `kmixup data fetch {name}`."
     )
 
 
