@@ -110,6 +110,15 @@ def test_runs_of_other_recipes_are_left_out(recipe):
     assert all(cell.n == 0 for cell in make_report(recipe, other).cells)
 
 
+def test_each_part_says_how_far_it_is_from_the_paper(recipe):
+    report = make_report(recipe, runs_of(recipe, by_k))
+    gaps = [abs(8.15 - 3.0), abs(0.65 - 1.0)]
+    expected = f"Mean absolute difference from the published numbers: {np.mean(gaps):.2f} points (2 cells)."
+    assert expected in to_markdown(report)
+    assert expected in to_html(report)
+    assert "Mean absolute" not in to_markdown(make_report(recipe, []))
+
+
 def test_a_missing_number_is_a_dash_and_never_a_zero(recipe):
     text = to_markdown(make_report(recipe, runs_of(recipe, by_k)))
     row = next(line for line in text.splitlines() if line.startswith("| k = 2"))

@@ -217,6 +217,14 @@ def grids(report: Report) -> list[Grid]:
     return parts
 
 
+def distance(grid: Grid) -> str:
+    """How far a part of a table is from the paper, in a sentence; empty if nothing can be compared."""
+    gaps = [abs(cell.difference) for cell in grid.cells.values() if cell.difference is not None]
+    if not gaps:
+        return ""
+    return f"Mean absolute difference from the published numbers: {np.mean(gaps):.2f} points ({len(gaps)} cells)."
+
+
 def row_name(settings: Trial) -> str:
     """A method and its k as the rows of the tables name them."""
     names = {"erm": "ERM", "mixup": "k = 1", "k-mixup": f"k = {settings.k}"}
@@ -333,7 +341,7 @@ def to_markdown(report: Report) -> str:
         for row in grid.rows:
             entries = [_entry(grid.cells.get((row, alpha))).replace("|", "\\|") for alpha in grid.columns]
             lines.append(f"| {row} | " + " | ".join(entries) + " |")
-        lines.append("")
+        lines += ["", distance(grid), ""] if distance(grid) else [""]
     for table in attack_tables(report):
         lines += [f"## {table.title}: error under FGSM, by epsilon in 1/255", ""]
         lines += ["| | " + " | ".join(table.epsilons) + " |", "|---" * (len(table.epsilons) + 1) + "|"]
@@ -398,7 +406,7 @@ def to_html(report: Report) -> str:
         for row in grid.rows:
             entries = "".join(_html_entry(grid.cells.get((row, alpha)), low, high) for alpha in grid.columns)
             body.append(f"<tr><th>{escape(row)}</th>{entries}</tr>")
-        body.append("</table>")
+        body.append(f"</table><p>{escape(distance(grid))}</p>")
     for table in attack_tables(report):
         head = "".join(f"<th>{escape(epsilon)}</th>" for epsilon in table.epsilons)
         body.append(f"<h2>{escape(table.title)}: error under FGSM, by epsilon in 1/255</h2>")
@@ -466,6 +474,8 @@ def print_report(report: Report, console: Console) -> None:
                 row, *(_entry(grid.cells.get((row, alpha))).replace(" | ", "\n", 1) for alpha in grid.columns)
             )
         console.print(table)
+        if distance(grid):
+            console.print(distance(grid), highlight=False)
     for attacks in attack_tables(report):
         table = Table(title=f"{attacks.title}: error under FGSM, by epsilon in 1/255", title_justify="left")
         for column in ("", *attacks.epsilons):
