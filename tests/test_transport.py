@@ -113,6 +113,15 @@ def test_near_duplicates_keep_their_digits_wherever_the_rest_of_the_data_lie(met
     torch.testing.assert_close(chained_cost(both, chain, 20, metric).double(), exact, rtol=2e-5, atol=0)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("d", "offset"), [(3, 0.0), (40, 0.0), (40, 1e3)])
+def test_costs_are_differentiable_in_the_points(metric, d, offset):
+    x, y = points(2, 4, d, seed=0) + offset, points(2, 4, d, seed=1) + offset
+    assert torch.autograd.gradcheck(
+        lambda a, b: cost_matrix(a, b, metric), (x.requires_grad_(), y.requires_grad_()), atol=1e-4
+    )
+
+
 def test_identical_points_cost_exactly_nothing():
     x = points(4, 10, 100, seed=0, dtype=torch.float32) * 100 + 1e3
     assert cost_matrix(x, x).diagonal(dim1=-2, dim2=-1).abs().max() == 0

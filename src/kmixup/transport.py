@@ -56,7 +56,7 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
             cosine 0 from everything), or a function of ``x`` and ``y`` that returns costs ``[..., k, m]``.
 
     Returns:
-        Costs, shape ``[..., k, m]``, float32 or float64.
+        Costs, shape ``[..., k, m]``, float32 or float64; differentiable in the points.
 
     Raises:
         ValueError: If the shapes do not fit, the metric is unknown, or a metric function returns another shape.
@@ -75,7 +75,7 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
         if metric == "sqeuclidean":
             return _sq_distances(x, y)
         if metric == "euclidean":
-            return _differences(x, y) if _directly(x) else _sq_distances(x, y).sqrt_()
+            return _differences(x, y) if _directly(x) else _sq_distances(x, y).sqrt()
         if metric == "cosine":
             # 1 - cos = |x/|x| - y/|y||^2 / 2, which does not cancel for vectors of nearly the same direction.
             return _cosine(x, y)
@@ -107,7 +107,7 @@ def chained_cost(x: Tensor, chain: Tensor, k: int, metric: Metric = "sqeuclidean
         cost, cancelled = _expanded(centred[1:], centred[:-1], norms[1:], norms[:-1])
         if cancelled is not None:
             cost = _repaired(cost, cancelled, blocks[1:], blocks[:-1])
-        return cost if metric == "sqeuclidean" else cost.sqrt_()
+        return cost if metric == "sqeuclidean" else cost.sqrt()
 
 
 def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
@@ -198,7 +198,7 @@ def _sq_norms(x: Tensor) -> Tensor:
 def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared distances, every entry accurate; from matrix products if those are faster."""
     if _directly(x):
-        return _differences(x, y).square_()
+        return _differences(x, y).square()
     cost, cancelled = _expanded(x, y, _sq_norms(x), _sq_norms(y))
     return cost if cancelled is None else _repaired(cost, cancelled, x, y)
 
@@ -208,7 +208,7 @@ def _expanded(x: Tensor, y: Tensor, x_sq: Tensor, y_sq: Tensor) -> tuple[Tensor,
     norms = x_sq.unsqueeze(-1) + y_sq.unsqueeze(-2)
     product = torch.bmm(x, y.mT) if x.ndim == 3 else x @ y.mT  # bmm: six operations less on the way
     cost = torch.sub(norms, product, alpha=2)  # baddbmm would copy the norms first
-    kept, limit = cost / norms, _CANCELLATION[x.dtype]
+    kept, limit = (cost / norms).detach(), _CANCELLATION[x.dtype]
     return cost, None if float(kept.amin()) >= limit else kept < limit
 
 
