@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from kmixup.experiments.attacks import attack_run
-from kmixup.experiments.checkpoints import checkpoint_path, model_path
+from kmixup.experiments.checkpoints import checkpoint_dir, checkpoint_path, model_path
 from kmixup.experiments.datasets import DATASETS, Data
 from kmixup.experiments.distributed import Place
 from kmixup.experiments.recipe import Trial, make_trial, parse_settings, read_recipe
 from kmixup.experiments.runs import RunStore
+from kmixup.experiments.sweep import sweep
 from kmixup.experiments.training import Training, run
 
 
@@ -120,7 +121,7 @@ def interrupted(trial, folder, after):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(trial, keep=folder, on_epoch=stop)
+        run(trial, checkpoints=folder, on_epoch=stop)
 
 
 @pytest.mark.parametrize("settings", [{}, {"dataset_options": {"augmented": True}}, {"lam_per": "sample"}])
@@ -129,9 +130,19 @@ def test_an_interrupted_training_resumes_to_the_same_numbers(tmp_path, monkeypat
     whole = trial(k=4, alpha=1.0, epochs=4, milestones=(0.5,), attack_epsilons=(4,), **settings)
     interrupted(whole, tmp_path, after=3)
     epochs = []
-    resumed = run(whole, keep=tmp_path, on_epoch=lambda training: epochs.append(training.epochs_done))
+    resumed = run(whole, checkpoints=tmp_path, on_epoch=lambda training: epochs.append(training.epochs_done))
     assert epochs == [4]
     assert settled(resumed) == settled(run(whole))
+
+
+def test_a_killed_sweep_resumes_a_trial_in_its_middle(tmp_path, monkeypatch):
+    monkeypatch.setattr("kmixup.experiments.training._SAVE_SECONDS", 0)
+    whole = trial(k=4, alpha=1.0, epochs=3)
+    interrupted(whole, checkpoint_dir(tmp_path), after=2)
+    store = RunStore(tmp_path)
+    assert sweep([whole], store).done == 1
+    assert settled(store.get(whole)) == settled(run(whole))
+    assert not checkpoint_dir(tmp_path).exists()
 
 
 def test_a_checkpoint_of_another_trial_is_refused(tmp_path, monkeypatch):
@@ -140,19 +151,19 @@ def test_a_checkpoint_of_another_trial_is_refused(tmp_path, monkeypatch):
     interrupted(one, tmp_path, after=1)
     checkpoint_path(tmp_path, one).rename(checkpoint_path(tmp_path, other))
     with pytest.raises(ValueError, match="belongs to trial"):
-        run(other, keep=tmp_path)
+        run(other, checkpoints=tmp_path)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     one = trial()
     checkpoint_path(tmp_path, one).write_bytes(b"half of a file")
     with pytest.raises(ValueError, match="not a whole checkpoint"):
-        run(one, keep=tmp_path)
+        run(one, checkpoints=tmp_path)
 
 
 def test_a_kept_model_is_attacked_as_in_its_run(tmp_path):
     one = trial(k=4, alpha=1.0, attack_epsilons=(0, 8))
-    finished = run(one, keep=tmp_path)
+    finished = run(one, models=tmp_path)
     errors = attack_run(RunStore(tmp_path).put(finished), [0, 8])
     assert {f"{epsilon:g}": error for epsilon, error in errors.items()} == finished.attack_error
 
@@ -166,7 +177,7 @@ def test_an_attack_needs_the_model(tmp_path):
 def test_a_model_of_another_trial_is_not_attacked(tmp_path):
     one, other = trial(epochs=1), trial(epochs=1, seed=5)
     run_file = RunStore(tmp_path).put(run(one))
-    run(other, keep=tmp_path)
+    run(other, models=tmp_path)
     model_path(tmp_path, other).rename(model_path(tmp_path, one))
     with pytest.raises(ValueError, match="belongs to trial"):
         attack_run(run_file)
@@ -210,7 +221,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         ours, theirs = torch.tensor(getattr(together.curves, name)), torch.tensor(getattr(alone.curves, name))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert list(tmp_path.glob("*.safetensors"))
-    assert not list(tmp_path.glob("*.ckpt"))
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_each_process_takes_its_part_of_every_batch():

@@ -54,10 +54,10 @@ def train(
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep a checkpoint while training, to resume from, and the trained model.")
+        bool, typer.Option("--keep", help="Keep the trained model beside its run file, to attack it.")
     ] = False,
 ) -> None:
-    """Train and test one trial, and write its run file.
+    """Train and test one trial, and write its run file. Killed, it resumes where it was half a minute before.
 
     Example: kmixup train dataset=iris model=fc model_options.hidden=[120,84] k=16 alpha=1 batch_size=32 lr=0.005
 
@@ -66,7 +66,7 @@ def train(
     from rich.console import Console
     from rich.progress import track
 
-    from kmixup.experiments.checkpoints import checkpoint_path
+    from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
     from kmixup.experiments.distributed import here, process_group
     from kmixup.experiments.recipe import make_trial, parse_settings
     from kmixup.experiments.runs import RunStore
@@ -89,12 +89,13 @@ def train(
                 data_dir=data_dir,
                 device=device,
                 threads=threads,
-                keep=out if keep else None,
+                checkpoints=checkpoint_dir(out),
+                models=out if keep else None,
                 on_epoch=advance,
             )
             if here().first:
                 store.put(finished)
-                checkpoint_path(out, trial).unlink(missing_ok=True)
+                discard_checkpoint(checkpoint_dir(out), trial)
         else:
             console.print("This trial was run before; nothing to do.")
         error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"

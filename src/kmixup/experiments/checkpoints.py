@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,18 @@ from torch import nn
 if TYPE_CHECKING:
     from kmixup.experiments.recipe import Trial
     from kmixup.experiments.training import Training
+
+
+def checkpoint_dir(runs: Path) -> Path:
+    """Where the checkpoints of the trials of a folder of runs are."""
+    return runs / ".checkpoints"
+
+
+def discard_checkpoint(folder: Path, trial: Trial) -> None:
+    """Remove a trial's checkpoint, once its run is written; the folder too, when it is empty."""
+    checkpoint_path(folder, trial).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def checkpoint_path(folder: Path, trial: Trial) -> Path:

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
 from kmixup.experiments.recipe import Trial
 from kmixup.experiments.runs import Run, RunStore
 from kmixup.experiments.training import Training, run
@@ -75,8 +76,8 @@ def sweep(
 ) -> SweepResult:
     """Run every trial that has no run yet.
 
-    Killed at any moment, a sweep loses the trials in progress and nothing else; the same call resumes it. Several
-    sweeps on one folder share the work.
+    Killed at any moment, a sweep loses half a minute of the trials in progress and nothing else; the same call resumes.
+    Several sweeps on one folder share the work.
 
     Args:
         trials: The settings, in the order to run them.
@@ -173,6 +174,7 @@ def _run_and_store(trial: Trial, work: _Work) -> Outcome:
             outcome = _attempt(trial, work)
             if isinstance(outcome, Run):
                 store.put(outcome)
+                discard_checkpoint(checkpoint_dir(work.folder), trial)
                 return Outcome(trial, "done")
             return outcome
     except OSError as error:
@@ -185,7 +187,8 @@ def _attempt(trial: Trial, work: _Work) -> Run | Outcome:
             os._exit(1)  # the sweep was killed: whoever resumes it will run this trial
 
     try:
-        return run(trial, data_dir=work.data_dir, device=work.device, on_epoch=stop_as_orphan)
+        checkpoints = checkpoint_dir(work.folder)
+        return run(trial, data_dir=work.data_dir, device=work.device, checkpoints=checkpoints, on_epoch=stop_as_orphan)
     except Exception as error:  # a trial's mistake must not end the others
         return Outcome(trial, "failed", f"{type(error).__name__}: {error}")
 

@@ -43,7 +43,8 @@ def run(
     data_dir: Path | None = None,
     device: str = "cpu",
     threads: int = 1,
-    keep: Path | None = None,
+    checkpoints: Path | None = None,
+    models: Path | None = None,
     on_epoch: Callable[[Training], object] | None = None,
 ) -> Run:
     """Train and test one trial.
@@ -53,7 +54,8 @@ def run(
         data_dir: Where data files are.
         device: Where to train.
         threads: CPU threads of this process; numbers may differ in the last digits with another count.
-        keep: Folder for a checkpoint, from which the same call resumes to the same numbers, and for the trained model.
+        checkpoints: Folder for a checkpoint of a long training, from which the same call resumes to the same numbers.
+        models: Folder for the trained model.
         on_epoch: Called after every epoch, with the training under way.
 
     Returns:
@@ -65,18 +67,18 @@ def run(
         # Initial weights and dropout take no generator in PyTorch: they get a seeded global one, put back after.
         with torch.random.fork_rng():
             training = Training(trial, data_dir=data_dir, device=device)
-            if keep is not None:
-                resume(training, keep)
+            if checkpoints is not None:
+                resume(training, checkpoints)
             saved = perf_counter()
             while not training.done:
                 training.epoch()
-                if keep is not None and here().first and (training.done or perf_counter() - saved > _SAVE_SECONDS):
-                    save_checkpoint(training, keep)
+                if checkpoints is not None and here().first and perf_counter() - saved > _SAVE_SECONDS:
+                    save_checkpoint(training, checkpoints)
                     saved = perf_counter()
                 if on_epoch is not None:
                     on_epoch(training)
-            if keep is not None and here().first and not training.diverged:
-                save_model(training.model, trial, keep)
+            if models is not None and here().first and not training.diverged:
+                save_model(training.model, trial, models)
             return training.finish()
     finally:
         torch.set_num_threads(threads_before)
@@ -284,7 +286,8 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for purpose, generator in self._generators.items():
-            generator.set_state(state["generators"][purpose])
+            if self._place.first or purpose != "augment":  # that stream is rank 0's own
+                generator.set_state(state["generators"][purpose])
         torch.set_rng_state(state["global_generator"])
         self._curves = {name: list(values) for name, values in state["curves"].items()}
         self._start = perf_counter() - state["seconds"]["total"]
