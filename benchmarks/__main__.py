@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import matching, memory, training
+from benchmarks import matching, memory, stacked, training
 from benchmarks.timing import environment
 
 SECTIONS = {
@@ -20,6 +20,7 @@ SECTIONS = {
     "memory": memory.peaks,
     "training": training.epochs,
     "workers": training.workers,
+    "stacked": stacked.stacked,
 }
 FIELDS = ["section", "threads", "dtype", "B", "k", "d", "quantity", "value", "unit"]
 RESULTS = Path(__file__).parent / "results"
