@@ -68,7 +68,7 @@ def render() -> str:
 def main() -> None:
     """Write the page and its plots."""
     (DOCS / "speed.md").write_text(render())
-    (DOCS / "images").mkdir(exist_ok=True)
+    (DOCS / "plots").mkdir(exist_ok=True)
     _plot_growth(read("growth"))
     _plot_memory(read("memory"))
 
@@ -102,14 +102,14 @@ Other precisions, at B = 512, k = 32, 3 x 32 x 32:
 
 ## Growth
 
-![Milliseconds per batch against k and against B](images/speed_growth.png)
+![Milliseconds per batch against k and against B](plots/speed_growth.png)
 
 ## Memory
 
 Extra memory at the peak of one call, as the operating system counts it, in units of the batch's own size. The result
 itself is one unit.
 
-![Peak extra memory against k and against B](images/speed_memory.png)
+![Peak extra memory against k and against B](plots/speed_memory.png)
 
 ## A whole pass
 
@@ -254,7 +254,7 @@ def _plot_growth(rows: list[Row]) -> None:
     axes[0].set(xlabel="k (B = 512)", ylabel="ms per batch of 3 x 32 x 32")
     axes[1].set(xlabel="B (k = 32)")
     axes[1].legend(frameon=False)
-    figure.savefig(DOCS / "images" / "speed_growth.png", dpi=150)
+    figure.savefig(DOCS / "plots" / "speed_growth.png", dpi=150)
 
 
 def _plot_memory(rows: list[Row]) -> None:
@@ -272,7 +272,7 @@ def _plot_memory(rows: list[Row]) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("extra memory / batch")
     axes[0].legend(frameon=False)
-    figure.savefig(DOCS / "images" / "speed_memory.png", dpi=150)
+    figure.savefig(DOCS / "plots" / "speed_memory.png", dpi=150)
 
 
 if __name__ == "__main__":
