@@ -133,8 +133,9 @@ whichever trials run beside it, and differences of rounding grow over hundreds o
 
 - No GPU was measured. There the matrices of costs are made on the device and copied to the host once per batch.
 - One processor, two cores, and other programs ran on them during the measurement: the load average above says how many.
-  Ratios of one thread's times on the processor's clock bear that; two threads wait for each other whenever one of them
-  is off its core, so the tables of two threads are worth little unless the load average was near zero.
+  Ratios of one thread's times on the processor's clock bear that. Two threads wait for each other whenever one of them
+  is off its core, so they are measured by `make bench` on a quiet machine only; the same holds for DataLoader workers,
+  whose figure above is worth little unless the load average was near zero.
 - Noise stands in for images in the tables per batch. On real images a few distances per batch nearly cancel and are
   computed again; images that were not normalised cost one more pass over the batch.
 - With scipy instead of lapcpp (an optional dependency) the solver is slower.
