@@ -134,8 +134,9 @@ whichever trials run beside it, and differences of rounding grow over hundreds o
 - No GPU was measured. There the matrices of costs are made on the device and copied to the host once per batch.
 - One processor, two cores, and other programs ran on them during the measurement: the load average above says how many.
   Ratios of one thread's times on the processor's clock bear that. Two threads wait for each other whenever one of them
-  is off its core, so they are measured by `make bench` on a quiet machine only; the same holds for DataLoader workers,
-  whose figure above is worth little unless the load average was near zero.
+  is off its core, and so do a process and its DataLoader worker: those figures are worth little unless the load average
+  was near zero. `make bench` measures one and two threads; the table above shows what its results hold.
+- Each case compares within one run. Cases may come from different runs, so compare ratios between rows, not times.
 - Noise stands in for images in the tables per batch. On real images a few distances per batch nearly cancel and are
   computed again; images that were not normalised cost one more pass over the batch.
 - With scipy instead of lapcpp (an optional dependency) the solver is slower.
