@@ -10,7 +10,7 @@ import html
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -147,6 +147,12 @@ def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "fina
     cells = tuple(CellReport(c, _one_protocol(c, by_cell.get(c.settings.cell_id, [])), measure) for c in recipe.cells)
     errors: list[Errors] = [_errors(cell) for cell in cells]
     verdicts = tuple(judge(claim, recipe.cells, errors) for claim in recipe.claims)
+    if any(reductions(cell.cell, cell.runs[0]) for cell in cells if cell.runs):
+        # A verdict travels without its table: it says itself that it is not about the paper's protocol.
+        verdicts = tuple(
+            v if v.verdict == "not tested" else replace(v, detail=f"On a reduced protocol: {v.detail}")
+            for v in verdicts
+        )
     return Report(recipe, cells, verdicts)
 
 
