@@ -58,6 +58,16 @@ def test_a_recipe_and_data_of_ones_own_are_reproduced_reported_and_exported(fold
     assert "4 finished before, 0 to run" in elsewhere.output
 
 
+def test_a_broken_run_file_is_named_and_run_again(folder):
+    kmixup("reproduce", "mine.toml", "--where", "k=4", "--trials", "1", "--jobs", "1")
+    (file,) = (folder / "runs").glob("*.json")
+    file.write_text(file.read_text()[:100])
+    assert f"not a run, counts as missing: runs/{file.name}" in kmixup("report", "mine.toml").output
+    again = kmixup("reproduce", "mine.toml", "--where", "k=4", "--trials", "1", "--jobs", "1")
+    assert f"not a run, counts as missing: runs/{file.name}" in again.output
+    assert "1 trials, 0 finished before, 1 to run" in again.output
+
+
 def test_fewer_epochs_are_marked_as_reduced_and_where_picks_cells(folder):
     made = kmixup("reproduce", "mine.toml", "--epochs", "1", "--trials", "1", "--where", "k=4", "--jobs", "1")
     assert "1 trials, 0 finished before, 1 to run" in made.output

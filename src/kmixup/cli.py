@@ -227,11 +227,14 @@ def report(
     from rich.console import Console
 
     from kmixup.experiments.report import MEASURES, make_report, print_report, write_report
+    from kmixup.experiments.reproduce import print_broken
     from kmixup.experiments.runs import RunStore
 
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
-    made = make_report(_recipe(name, where, settings), RunStore(out, also or []).all(), measure=measure)
+    store = RunStore(out, also or [])
+    made = make_report(_recipe(name, where, settings), store.all(), measure=measure)
+    print_broken(store, Console(stderr=True))
     if to is None:
         print_report(made, Console())
     else:

@@ -66,7 +66,7 @@ def run_trials(
     """
     trials = recipe.all_trials()
     left = sum(store.get(trial) is None for trial in trials)
-    _print_broken(store, console)
+    print_broken(store, console)
     console.print(f"{recipe.name}: {len(trials)} trials, {len(trials) - left} finished before, {left} to run.")
     columns = (
         TextColumn("{task.description}"),
@@ -153,9 +153,12 @@ def show_plan(
     )
 
 
-def _print_broken(store: RunStore, console: Console) -> None:
+def print_broken(store: RunStore, console: Console) -> None:
+    """Name the files that were met and are no runs."""
     for path, reason in store.broken.items():
-        console.print(f"[yellow]not a run, will be run again:[/] {escape(str(path))} ({escape(reason)})")
+        console.print(
+            f"[yellow]not a run, counts as missing:[/] {escape(str(path))} ({escape(reason)})", soft_wrap=True
+        )
 
 
 def _counted(messages: Sequence[str]) -> list[tuple[str, int]]:
