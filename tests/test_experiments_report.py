@@ -83,6 +83,8 @@ def test_deleting_one_run_changes_n_in_its_cell_and_nothing_else(recipe):
     after = make_report(recipe, [run for run in runs if run.id != before.cells[1].runs[0].id])
     assert [cell.n for cell in after.cells] == [4, 3, 4, 4, 4, 4, 4]
     assert "3 of 4 trials" in after.cells[1].notes
+    assert after.verdicts[0].detail.startswith("On part of the trials: ")
+    assert "part of" not in before.verdicts[0].detail
 
 
 def test_the_best_epoch_is_another_measure(recipe):

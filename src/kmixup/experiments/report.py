@@ -147,13 +147,16 @@ def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "fina
     cells = tuple(CellReport(c, _one_protocol(c, by_cell.get(c.settings.cell_id, [])), measure) for c in recipe.cells)
     errors: list[Errors] = [_errors(cell) for cell in cells]
     verdicts = tuple(judge(claim, recipe.cells, errors) for claim in recipe.claims)
+    # A verdict travels without its table: it says itself what it is not about.
     if any(reductions(cell.cell, cell.runs[0]) for cell in cells if cell.runs):
-        # A verdict travels without its table: it says itself that it is not about the paper's protocol.
-        verdicts = tuple(
-            v if v.verdict == "not tested" else replace(v, detail=f"On a reduced protocol: {v.detail}")
-            for v in verdicts
-        )
+        verdicts = tuple(_about("On a reduced protocol", verdict) for verdict in verdicts)
+    if any(cell.n < cell.cell.trials for cell in cells):
+        verdicts = tuple(_about("On part of the trials", verdict) for verdict in verdicts)
     return Report(recipe, cells, verdicts)
+
+
+def _about(what: str, verdict: Verdict) -> Verdict:
+    return verdict if verdict.verdict == "not tested" else replace(verdict, detail=f"{what}: {verdict.detail}")
 
 
 def _one_protocol(cell: Cell, runs: Sequence[Run]) -> tuple[Run, ...]:
