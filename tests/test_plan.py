@@ -32,7 +32,7 @@ def column(plan: MixPlan, ndim: int = 2) -> torch.Tensor:
 def test_mixing_is_torchvisions_formula(lam_per, dtype, tolerance):
     plan = drawn(lam_per=lam_per, dtype=dtype)
     x = torch.rand(12, 3, 4, 4, dtype=dtype, generator=torch.Generator().manual_seed(1))
-    lam = column(plan, 4)
+    lam = column(plan, 4).to(dtype)
     by_hand = x[plan.partner].mul(1.0 - lam).add_(x.mul(lam))  # torchvision.transforms.v2.MixUp
     torch.testing.assert_close(plan.mix(x), by_hand, rtol=0, atol=tolerance)
 
@@ -138,9 +138,10 @@ def test_accuracy_of_the_true_mixture_is_the_larger_weight_where_classes_differ(
     plan = drawn(lam_per="sample")
     y = torch.arange(12)  # all classes differ
     predictions = F.one_hot(y, 12).double()  # always the sample's own class
-    torch.testing.assert_close(plan.accuracy(predictions, y), plan.lam.mean())
-    torch.testing.assert_close(plan.accuracy(predictions[plan.partner], y), (1 - plan.lam).mean())
-    torch.testing.assert_close(plan.accuracy(predictions, F.one_hot(y, 12).float()), plan.lam.mean())
+    lam = plan.lam.float()
+    torch.testing.assert_close(plan.accuracy(predictions, y), lam.mean())
+    torch.testing.assert_close(plan.accuracy(predictions[plan.partner], y), (1 - lam).mean())
+    torch.testing.assert_close(plan.accuracy(predictions, F.one_hot(y, 12).float()), lam.mean())
 
 
 def test_stats_measure_what_they_say():

@@ -298,7 +298,7 @@ class KMixup(nn.Module):
     @torch.no_grad()
     def _draw(self, points: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         batch, device = points.shape[0], points.device
-        lam_dtype = torch.promote_types(points.dtype, torch.float32)
+        lam_dtype = _lam_dtype(device)
         if not self.training or self.alpha == 0 or (batch == 1 and other is None):
             itself = torch.arange(batch, device=device)
             return itself, torch.ones((), dtype=lam_dtype, device=device), itself
@@ -410,7 +410,7 @@ def _plan_op(points: Tensor, other: Tensor | None, handle: int) -> tuple[Tensor,
 def _(points: Tensor, other: Tensor | None, handle: int) -> tuple[Tensor, Tensor, Tensor]:
     mixer, batch = _mixers[handle], points.shape[0]
     one = not mixer.training or mixer.alpha == 0 or mixer.lam_per == "batch" or (batch == 1 and other is None)
-    lam = points.new_empty(() if one else (batch,), dtype=torch.promote_types(points.dtype, torch.float32))
+    lam = points.new_empty(() if one else (batch,), dtype=_lam_dtype(points.device))
     return points.new_empty(batch, dtype=torch.int64), lam, points.new_empty(batch, dtype=torch.int64)
 
 
@@ -491,6 +491,11 @@ def _pair(batch: int, k: int, pairing: str, generator: torch.Generator | None, d
         return _Pairs(torch.arange(batch, device=device), drawn)
     chain = torch.cat([drawn[-k:], drawn])
     return _Pairs(drawn, chain[:batch], chain)
+
+
+def _lam_dtype(device: torch.device) -> torch.dtype:
+    # For small alpha many lam lie closer to 1 than float32 can tell: 22 % of them at alpha = 0.05, 8 % in float64.
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def _beta_quantile(alpha: float, uniform: np.ndarray) -> np.ndarray:

@@ -37,7 +37,8 @@ class MixPlan:
 
     Attributes:
         partner: Index of the sample mixed with, int64, shape ``[B]``.
-        lam: Weight of the sample itself, in [0, 1], shape ``[]`` (one for the batch) or ``[B]``.
+        lam: Weight of the sample itself, in [0, 1], float64 (float32 on mps), shape ``[]`` (one for the batch) or
+            ``[B]``; applied in the dtype of what is mixed.
         unmatched: The partner under the identity pairing, before the matching, int64, shape ``[B]``.
         from_second: True if ``partner`` indexes a second batch instead of the same one.
 
@@ -126,9 +127,9 @@ class MixPlan:
             return labels.argmax(1) if labels.is_floating_point() else labels
 
         predicted = outputs.argmax(1)
-        own = (predicted == classes(y)).to(self.lam.dtype)
-        theirs = (predicted == classes(self.partner_of(y, y2))).to(self.lam.dtype)
-        return torch.lerp(theirs, own, _weights(self.lam, own.ndim)).mean()
+        own = (predicted == classes(y)).float()
+        theirs = (predicted == classes(self.partner_of(y, y2))).float()
+        return torch.lerp(theirs, own, _weights(self.lam.float(), own.ndim)).mean()
 
     def partner_of(self, y: Any, y2: Any = None) -> Any:
         """The partner's entry for each sample: labels, metadata, anything batch first.
