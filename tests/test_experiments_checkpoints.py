@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import subprocess
 import sys
 
@@ -238,7 +238,7 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
     settings += " method=k-manifold-mixup"
     script = tmp_path / "ranks.py"
     script.write_text(
-        "import torch\n"
+        "import json, pathlib, torch\n"
         "from kmixup.experiments.distributed import here, process_group\n"
         "from kmixup.experiments.recipe import make_trial, parse_settings\n"
         "from kmixup.experiments.training import Training\n"
@@ -249,15 +249,15 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
         "        plans.append(training.method.forward(training._network, x)[1])\n"
         "    training.epoch()\n"
         "    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])\n"
-        "    print('RANK', here().rank, [round(float(p.lam), 6) for p in plans], round(float(weights.sum()), 5))\n"
+        "    said = {'lams': [float(p.lam) for p in plans], 'weights': round(float(weights.sum()), 5)}\n"
+        "    pathlib.Path(__file__).with_name(f'rank{here().rank}.json').write_text(json.dumps(said))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
-    lines = dict(re.findall(r"RANK (\d) (.+)", done.stdout))
-    lams = [text.split("]")[0] for text in lines.values()]
-    weights = [text.split("]")[1] for text in lines.values()]
+    said = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    lams, weights = ([one[name] for one in said] for name in ("lams", "weights"))
     assert lams[0] != lams[1]
     assert weights[0] == weights[1]
 
