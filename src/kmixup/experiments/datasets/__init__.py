@@ -1,4 +1,7 @@
-"""Data sets by name. To add one: write a loader, give it a line in `DATASETS`."""
+"""Data sets by name. To add one: write a loader, give it a line in `DATASETS`.
+
+A loader is ``loader(data_dir, seed, **options)``. The seed draws the split, or the data themselves.
+"""
 
 from __future__ import annotations
 

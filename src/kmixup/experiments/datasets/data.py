@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -58,10 +56,3 @@ def normalise(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
         return x
     shape = (-1, *(1,) * (x.ndim - 2))
     return (x - mean.to(x).view(shape)) / std.to(x).view(shape)
-
-
-class Loader(Protocol):
-    """Reads a data set: ``loader(data_dir, seed, **options)``. The seed draws the split, or the data themselves."""
-
-    def __call__(self, data_dir: Path | None, seed: int, **options: object) -> Data:  # noqa: D102
-        ...
