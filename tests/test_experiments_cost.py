@@ -10,7 +10,7 @@ from kmixup.experiments.recipe import Trial, read_recipe
 
 def test_the_operations_of_lenet_are_those_of_its_layers():
     # Multiplications and additions per image: forward, and twice that backward but for the first layer's input.
-    layers = [6 * 25 * 28 * 28, 16 * 6 * 25 * 10 * 10, 120 * 16 * 25, 120 * 84, 84 * 10]
+    layers = [6 * 25 * 24 * 24, 16 * 6 * 25 * 8 * 8, 120 * 16 * 16, 120 * 84, 84 * 10]
     forward = 2 * sum(layers)
     step = 3 * forward - 2 * layers[0]
     trial = Trial(dataset="mnist", model="lenet", method="erm", epochs=3)

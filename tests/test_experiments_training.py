@@ -104,6 +104,16 @@ def test_learning_rate_steps_down_at_one_half_and_three_quarters():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_the_learning_rate_rises_step_by_step_during_the_warm_up():
+    t = trial(method="erm", warmup_epochs=2, epochs=20)
+    assert [learning_rate(t, epoch) for epoch in (0, 0.5, 1, 2)] == pytest.approx([0, 0.025, 0.05, 0.1])
+    training = Training(t)
+    step, used = training.optimizer.step, []
+    training.optimizer.step = lambda: (used.append(training.optimizer.param_groups[0]["lr"]), step())
+    training.epoch()
+    assert used == pytest.approx([0.05 * number / len(used) for number in range(len(used))])
+
+
 def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_not_as_an_error_rate():
     made = run(trial(method="erm", lr=1e30, epochs=10))
     assert made.diverged

@@ -68,6 +68,7 @@ class Trial(Strict):
         epochs: Passes over the training data.
         batch_size: Samples per step; an incomplete last batch is left out of the epoch.
         lr: Learning rate of SGD, times ``lr_decay`` at each of ``milestones``, given as shares of the epochs.
+        warmup_epochs: Epochs over which the learning rate first rises to ``lr``, linearly, step by step.
         momentum: Of SGD.
         weight_decay: Of SGD.
         channels_last: Whether images lie in memory with their channels last: other rounding, often faster.
@@ -95,6 +96,7 @@ class Trial(Strict):
     lr: float = Field(default=0.1, gt=0)
     milestones: tuple[float, ...] = (0.5, 0.75)
     lr_decay: float = Field(default=0.1, gt=0)
+    warmup_epochs: int = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     channels_last: bool = False

@@ -89,8 +89,10 @@ def seed_for(trial: Trial, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{trial.seed}/{purpose}".encode()).digest()[:7], "big")
 
 
-def learning_rate(trial: Trial, epoch: int) -> float:
-    """Learning rate of an epoch, counted from 0."""
+def learning_rate(trial: Trial, epoch: float) -> float:
+    """Learning rate at a time counted in epochs, 0 at the start; within an epoch it changes during the warm-up only."""
+    if epoch < trial.warmup_epochs:
+        return trial.lr * epoch / trial.warmup_epochs
     passed = sum(epoch >= round(share * trial.epochs) for share in trial.milestones)
     return trial.lr * trial.lr_decay**passed
 
@@ -143,6 +145,7 @@ class Training:
         # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
         self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
         size = min(trial.batch_size, len(self._x_train))
+        self._steps_per_epoch = len(self._x_train) // size
         small = self.data.augment is None and self._x_train.numel() <= _WHOLE_EPOCH_NUMBERS
         self._by_epoch = small and size >= 2 * trial.k and self._place.world == 1
         self._x_test = self._normalised(self.data.x_test).contiguous(memory_format=self._memory_format)
@@ -158,16 +161,25 @@ class Training:
     def epoch(self) -> None:
         """One pass over the training data, then the test error."""
         trial, data = self.trial, self.data
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(trial, self.epochs_done)
+        self._set_learning_rate(self.epochs_done)
         self.model.train()
-        losses, accuracies = zip(*self._steps(), strict=True)
+        losses: list[Tensor] = []
+        accuracies: list[Tensor] = []
+        for loss, accuracy in self._steps():
+            losses.append(loss)
+            accuracies.append(accuracy)
+            if self.epochs_done < trial.warmup_epochs:
+                self._set_learning_rate(self.epochs_done + len(losses) / self._steps_per_epoch)
         self.epochs_done += 1
         train_loss = self._place.mean(torch.stack(losses).mean()).item()
         self.diverged = not math.isfinite(train_loss)
         self._curves["train_loss"].append(train_loss)
         self._curves["train_accuracy"].append(self._place.mean(torch.stack(accuracies).mean()).item())
         self._curves["test_error"].append(error_rate(self.model, self._x_test, data.y_test))
+
+    def _set_learning_rate(self, epoch: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.trial, epoch)
 
     def _steps(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch, step by step: the loss and the accuracy of each."""
@@ -241,7 +253,6 @@ class Training:
     def seconds_per_epoch(self, budget: float) -> float:
         """Time of an epoch, from as many steps as fit in ``budget`` seconds (one at least) and an evaluation."""
         self.model.train()
-        steps = max(1, len(self._x_train) // self.trial.batch_size)
         times: list[float] = []
         while sum(times) < budget and len(times) < 200:
             start = perf_counter()
@@ -256,7 +267,7 @@ class Training:
         evaluation = (perf_counter() - start) * len(self._x_test) / part
         # The first step warms caches up; it is counted only if there is no other.
         measured = times[1:] or times
-        return steps * sum(measured) / len(measured) + evaluation
+        return self._steps_per_epoch * sum(measured) / len(measured) + evaluation
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on."""
