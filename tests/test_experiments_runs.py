@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -107,6 +108,31 @@ def test_a_trial_is_claimed_by_one_process_until_it_lets_go_or_dies(tmp_path):
     for _ in range(2):
         with store.claim(settings) as mine:
             assert mine
+
+
+def test_no_two_hold_a_trial_while_claims_come_and_go(tmp_path):
+    settings = trial(method="erm")
+    inside, together, held = [], [], []
+
+    def claim_often(name):
+        store = RunStore(tmp_path)
+        for _ in range(1500):
+            with store.claim(settings) as mine:
+                if mine:
+                    inside.append(name)
+                    held.append(name)
+                    together.extend([list(inside)] if len(inside) > 1 else [])
+                    inside.remove(name)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # between any two steps of a claim another one comes in
+    try:
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(claim_often, range(6)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(held) > 1000
+    assert together == []
 
 
 def test_exported_lines_are_read_back_with_thinned_curves(tmp_path, made):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
@@ -182,11 +182,16 @@ class RunStore:
     @contextmanager
     def claim(self, trial: Trial) -> Iterator[bool]:
         """Hold this trial while it runs; False if another process holds it. A killed process lets go by dying."""
-        locks = self.folder / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        path = locks / trial.id
-        with path.open("w") as file:
-            mine = _try_lock(file)
+        path = self.folder / ".locks" / trial.id
+        with ExitStack() as files:
+            mine = False
+            while not mine:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = files.enter_context(path.open("w"))
+                if not _try_lock(file):
+                    break
+                # Another process may have let go of the file, and so removed it, between our opening and locking it.
+                mine = _is_still(path, file)
             try:
                 yield mine
             finally:
@@ -200,6 +205,14 @@ class RunStore:
                 return not _try_lock(file)
         except FileNotFoundError:
             return False
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    """Whether the path leads to this open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -29,13 +29,13 @@ class Outcome:
 
     Attributes:
         trial: The settings.
-        status: ``"done"``; ``"elsewhere"``: another sweep is at it; ``"failed"``: it raised; ``"unwritable"``: its run
-            could not be written.
+        status: ``"done"``; ``"found"``: finished by another sweep; ``"elsewhere"``: another sweep is at it;
+            ``"failed"``: it raised; ``"unwritable"``: its run could not be written.
         message: The error, if there was one.
     """
 
     trial: Trial
-    status: Literal["done", "elsewhere", "failed", "unwritable"]
+    status: Literal["done", "found", "elsewhere", "failed", "unwritable"]
     message: str = ""
 
 
@@ -44,7 +44,7 @@ class SweepResult:
     """How a sweep ended.
 
     Attributes:
-        found: Trials that were finished before.
+        found: Trials that were finished before, or by another sweep meanwhile.
         done: Trials that this sweep finished.
         failed: Trials that raised, with their errors.
     """
@@ -107,6 +107,8 @@ def sweep(
                 continue
             if outcome.status == "failed":
                 result.failed.append(outcome)
+            elif outcome.status == "found":
+                result.found += 1
             else:
                 result.done += 1
             on_outcome(outcome)
@@ -126,7 +128,7 @@ def _wait_for(
                 waiting.append(trial)
             else:
                 result.found += 1
-                on_outcome(Outcome(trial, "done"))
+                on_outcome(Outcome(trial, "found"))
         if any(not store.is_claimed(trial) for trial in waiting):
             return waiting
         trials = waiting
@@ -170,7 +172,7 @@ def _run_and_store(trial: Trial, work: _Work) -> Outcome:
             if not mine:
                 return Outcome(trial, "elsewhere")
             if store.get(trial) is not None:
-                return Outcome(trial, "done")
+                return Outcome(trial, "found")
             outcome = _attempt(trial, work)
             if isinstance(outcome, Run):
                 store.put(outcome)
