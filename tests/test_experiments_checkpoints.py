@@ -239,7 +239,7 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(
         "import json, pathlib, torch\n"
-        "from kmixup.experiments.distributed import here, process_group\n"
+        "from kmixup.experiments.distributed import here, leave, process_group\n"
         "from kmixup.experiments.recipe import make_trial, parse_settings\n"
         "from kmixup.experiments.training import Training\n"
         "with process_group('cpu'):\n"
@@ -251,6 +251,7 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
         "    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])\n"
         "    said = {'lams': [float(p.lam) for p in plans], 'weights': round(float(weights.sum()), 5)}\n"
         "    pathlib.Path(__file__).with_name(f'rank{here().rank}.json').write_text(json.dumps(said))\n"
+        "leave()\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

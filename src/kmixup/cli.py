@@ -37,11 +37,12 @@ Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, cuda:1, mp
 def main() -> None:
     """Run the command line; a mistake of the user's is one line, not a traceback."""
     from rich.console import Console
+    from rich.markup import escape
 
     try:
         app(standalone_mode=True)
     except (ValueError, OSError, ImportError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -67,7 +68,7 @@ def train(
     from rich.progress import track
 
     from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
-    from kmixup.experiments.distributed import here, process_group
+    from kmixup.experiments.distributed import here, leave, process_group
     from kmixup.experiments.recipe import make_trial, parse_settings
     from kmixup.experiments.runs import RunStore
     from kmixup.experiments.training import run
@@ -100,6 +101,7 @@ def train(
             console.print("This trial was run before; nothing to do.")
         error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"
         console.print(f"{error} in {finished.seconds.total:.1f} s, {store.path(trial)}")
+    leave()
 
 
 @app.command()
