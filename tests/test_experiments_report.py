@@ -253,7 +253,7 @@ def test_below_uses_the_upper_confidence_limit(recipe, level, verdict):
 def test_attacks_are_compared_one_by_one(recipe):
     def errors(cell):
         effect = -1.0 * (cell.settings.k > 1)
-        return {(s, a): 10 + float(a) + effect + 0.01 * s for s in range(4) for a in ("1", "8")}
+        return {(s, a): 10 + float(a) + effect + 0.01 * s for s in range(5) for a in ("1", "8")}
 
     claim = Claim(**BETTER, measure="attack")
     found = judge(claim, recipe.cells, [errors(cell) | {(0, ""): 1.0} for cell in recipe.cells])
@@ -269,6 +269,8 @@ def test_comparison_is_scipys_paired_test():
     assert found.p_against == pytest.approx(stats.ttest_rel(a, b, alternative="greater").pvalue)
     assert compare("", {0: 1.0}, {1: 2.0, 2: 3.0}) is None
     assert compare("", {0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p_for == 1
+    # Two seeds that agree are a coin that came up heads twice, not a certainty.
+    assert compare("", {0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}).p_for == 0.25
 
 
 def test_holm_rejects_in_order():

@@ -97,10 +97,10 @@ _Table = list[tuple[Cell, Errors]]
 
 
 def _p_below_zero(values: np.ndarray) -> float:
-    """One-sided t-test: small if the mean is below zero beyond chance."""
+    """One-sided t-test: small if the mean is below zero beyond chance. Equal values, which have no t: the sign test."""
     spread = values.std(ddof=1)
     if spread < 1e-12:
-        return 0.0 if values[0] < -1e-12 else 1.0
+        return 0.5 ** len(values) if values[0] < -1e-12 else 1.0
     return float(stats.t.cdf(values.mean() / (spread / math.sqrt(len(values))), len(values) - 1))
 
 
