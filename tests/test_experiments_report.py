@@ -210,6 +210,20 @@ def test_one_comparison_clearly_against_it_refutes_a_claim_for_each(recipe):
     assert judge(Claim(**BETTER), recipe.cells, errors_of(recipe, errors)).verdict == "not held"
 
 
+def test_one_lopsided_comparison_does_not_outvote_the_others(recipe):
+    # k = 16 at alpha = 2 wins with every seed; the other three lose more than they win, each too noisily to refute.
+    swings = np.array([-1, 2, -1, 2, -1, 2, -1, 2])
+
+    def errors(cell, seed):
+        best = cell.settings.k == 16 and cell.settings.alpha == 2
+        return 10 + (0 if cell.settings.k == 1 else -1 - 0.1 * (seed % 3) if best else swings[seed])
+
+    found = judge(Claim(**BETTER), recipe.cells, errors_of(recipe, errors, seeds=8))
+    assert "1 of 4 comparisons" in found.detail
+    assert "(0 significantly); overall" in found.detail
+    assert found.verdict == "not held"
+
+
 def test_one_seed_decides_nothing(recipe):
     assert judge(Claim(**BETTER), recipe.cells, errors_of(recipe, by_k, seeds=1)).verdict == "not tested"
 

@@ -173,6 +173,7 @@ def _decide(claim: Claim, comparisons: list[Comparison], missing: int) -> Verdic
         return Verdict(claim, "not tested", "Needs two seeds or more of the cells it compares.")
     right = sum(c.difference < 0 for c in comparisons)
     ties = sum(c.difference == 0 for c in comparisons)
+    wrong = len(comparisons) - right - ties
     clearly_for = holm([c.p_for for c in comparisons])
     clearly_against = holm([c.p_against for c in comparisons])
     # Signs, so that no data set or column outweighs another; averaged within a seed, for a seed's cells share its data.
@@ -182,7 +183,7 @@ def _decide(claim: Claim, comparisons: list[Comparison], missing: int) -> Verdic
     worst = max(comparisons, key=lambda c: c.difference)
     detail = (
         f"{right} of {len(comparisons)} comparisons in the claimed direction ({clearly_for} significantly), "
-        f"{ties} ties, {len(comparisons) - right - ties} against it ({clearly_against} significantly); "
+        f"{ties} ties, {wrong} against it ({clearly_against} significantly); "
         f"overall p = {p:.2g} over {len(seeds)} seeds (one-sided t-test on signs). "
         f"Least favourable: {worst.label}: {worst.difference:+.2f}."
     )
@@ -190,7 +191,9 @@ def _decide(claim: Claim, comparisons: list[Comparison], missing: int) -> Verdic
         detail += " The best are chosen on half of the seeds and compared on the other half."
     if missing:
         detail += f" {missing} comparisons have too few runs."
-    return Verdict(claim, "held" if p < LEVEL and not clearly_against else "not held", detail)
+    # The signs of a few lopsided comparisons must not outvote most of the others.
+    held = p < LEVEL and not clearly_against and right > wrong
+    return Verdict(claim, "held" if held else "not held", detail)
 
 
 def _best(claim: Claim, table: _Table) -> Verdict:
