@@ -211,8 +211,8 @@ def test_one_comparison_clearly_against_it_refutes_a_claim_for_each(recipe):
 
 
 def test_one_lopsided_comparison_does_not_outvote_the_others(recipe):
-    # k = 16 at alpha = 2 wins with every seed; the other three lose more than they win, each too noisily to refute.
-    swings = np.array([-1, 2, -1, 2, -1, 2, -1, 2])
+    # Most seeds favour the claim everywhere, but in three of four comparisons two seeds lose far more than that.
+    swings = np.array([-0.1, -0.1, -0.1, 5, -0.1, -0.1, -0.1, 5])
 
     def errors(cell, seed):
         best = cell.settings.k == 16 and cell.settings.alpha == 2
