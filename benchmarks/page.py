@@ -92,7 +92,7 @@ Milliseconds per call, float32. *Figure 5* is the paper's loop up to the network
 write for one fixed shape: one matrix product, one solver call, gather and interpolation into buffers made beforehand,
 without random pairing, labels or checks. The *floor* is the sum of one batched matrix product, the solver, and one read
 and one write of the batch, each measured alone. Targets that were set beforehand stand in brackets, with whether they
-were met; where *Figure 5 / by hand* misses one too, it is out of reach on this machine.
+were met; where *Figure 5 / by hand* misses one too, not even that code reaches it here.
 
 {shapes}
 
