@@ -125,9 +125,7 @@ def _mixed(mixer: KMixup, samples: list[Any]) -> Any:
 
 def _epoch(training: Training) -> None:
     """The engine's epoch without the test set, which the usual loop does not look at either."""
-    training.model.train()
-    for _ in training._steps():
-        pass
+    training._pass()
 
 
 def _bare(training: Training) -> None:

@@ -13,7 +13,16 @@ from kmixup.experiments.methods import METHODS, EpochMixing
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.models.fc import fc
 from kmixup.experiments.recipe import Trial
-from kmixup.experiments.training import Training, calibrate_trial, error_rate, learning_rate, normalise, run, seed_for
+from kmixup.experiments.training import (
+    Training,
+    accuracy,
+    calibrate_trial,
+    error_rate,
+    learning_rate,
+    normalise,
+    run,
+    seed_for,
+)
 
 SMALL = {
     "dataset": "four-bars",
@@ -94,9 +103,20 @@ def test_a_step_minimises_the_two_target_loss_and_counts_both_targets():
     x, y = next(iter(t.batches()))
     outputs, plan = t.method.forward(t.model, x)
     t.method.forward = lambda model, x: (outputs, plan)
-    loss, accuracy = t.step(x, y)
-    torch.testing.assert_close(loss, plan.loss(F.cross_entropy, outputs, y).detach())
-    torch.testing.assert_close(accuracy, plan.accuracy(outputs, y))
+    step = t.step(x, y)
+    torch.testing.assert_close(step.loss, plan.loss(F.cross_entropy, outputs, y).detach())
+    torch.testing.assert_close(accuracy([step]), plan.accuracy(outputs, y))
+
+
+def test_training_accuracy_is_the_mean_over_the_steps_however_many_are_counted_at_once(monkeypatch):
+    settings = {"method": "k-mixup", "k": 4, "alpha": 1.0, "epochs": 4}
+    t = Training(trial(**settings))
+    by_hand = torch.stack([accuracy([step]) for step in t._steps()]).mean().item()
+    for count in (1, 2, 1000):
+        monkeypatch.setattr("kmixup.experiments.training._COUNT_EVERY", count)
+        t = Training(trial(**settings))
+        t.epoch()
+        assert t._curves["train_accuracy"] == [pytest.approx(by_hand)]
 
 
 def test_learning_rate_steps_down_at_one_half_and_three_quarters():
@@ -226,9 +246,9 @@ def test_every_method_trains_every_batch_once(monkeypatch):
         settings = {"method": name} | ({} if name == "erm" else {"alpha": 1.0}) | ({"k": 4} if "k-" in name else {})
         t = Training(trial(**settings))
         for x, y in t.batches():
-            loss, accuracy = t.step(x, y)
-            assert loss.isfinite()
-            assert 0 <= accuracy <= 1
+            step = t.step(x, y)
+            assert step.loss.isfinite()
+            assert 0 <= accuracy([step]) <= 1
 
 
 def test_xi_of_a_run_is_the_definition():

@@ -39,6 +39,16 @@ def assert_optimal(x: torch.Tensor, y: torch.Tensor, dtype: torch.dtype, metric:
         assert found <= best * (1 + RELATIVE[dtype]) + 1e-300, f"problem {b}: {found} > {best}"
 
 
+@pytest.fixture(autouse=True)
+def products_on_one_thread(monkeypatch):
+    """Matrix products even for little data, and both kinds: numpy's for small blocks, torch's for larger ones."""
+    monkeypatch.setattr("kmixup.transport._DIRECT_WORK", 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # --- the data that decide whether a matching is exact -----------------------------------------------------------------
 
 KINDS = {
@@ -76,7 +86,9 @@ def test_every_metric_is_matched_exactly_in_float32(metric, d):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("d", [1, 2, 17, 300])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
-def test_costs_equal_scipys_for_every_leading_shape(metric, d, shape):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_costs_equal_scipys_for_every_leading_shape(metric, d, shape, threads):
+    torch.set_num_threads(threads)
     x = torch.randn(*shape, 5, d, generator=generator(0), dtype=torch.float64)
     y = torch.randn(*shape, 7, d, generator=generator(1), dtype=torch.float64)
     pairs = zip(x.view(-1, 5, d), y.view(-1, 7, d), strict=True)
@@ -120,6 +132,36 @@ def test_costs_are_differentiable_in_the_points(metric, d, offset):
     assert torch.autograd.gradcheck(
         lambda a, b: cost_matrix(a, b, metric), (x.requires_grad_(), y.requires_grad_()), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("d", [999, 30_000])  # 30,000: more than one product's worth for numpy
+@pytest.mark.parametrize("k", [3, 32, 33])
+def test_long_points_are_multiplied_to_the_last_coordinate(k, d):
+    x, y = (points(2, k, d, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    exact = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+    torch.testing.assert_close(cost_matrix(x, y).double(), exact, rtol=1e-5, atol=0)
+
+
+def test_little_data_are_subtracted_coordinate_by_coordinate(monkeypatch):
+    x, y = (points(2, 6, 64, seed=seed, dtype=torch.float32) + 1e4 for seed in (0, 1))
+    monkeypatch.setattr("kmixup.transport._DIRECT_WORK", 2 * 6 * 6 * 64)
+    monkeypatch.setattr("kmixup.transport._expanded", None)
+    exact = cost_matrix(x.double(), y.double())
+    torch.testing.assert_close(cost_matrix(x, y).double(), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        chained_cost(torch.cat([y[0], x[0]]), torch.arange(12), 6).double(), exact[:1], rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 1e4])
+def test_large_batches_are_centred_before_the_product_if_they_lie_far_from_the_origin(offset, monkeypatch):
+    monkeypatch.setattr("kmixup.transport._PROBE_FROM", 0)
+    monkeypatch.setattr("kmixup.transport._repaired", None)
+    x = points(1, 60, 200, seed=0)[0].float() + offset
+    chain = torch.randperm(60, generator=generator(0))
+    blocks = x[chain].view(5, 12, 200).double()
+    exact = torch.cdist(blocks[1:], blocks[:-1], compute_mode="donot_use_mm_for_euclid_dist").square()
+    torch.testing.assert_close(chained_cost(x, chain, 12).double(), exact, rtol=1e-5, atol=0)
 
 
 def test_identical_points_cost_exactly_nothing():

@@ -343,10 +343,9 @@ class KMixup(nn.Module):
     def _draw_lam(self, batch: int, k: int, order: Tensor, generator: torch.Generator | None) -> np.ndarray:
         """One number, or one per sample."""
         draws = {"batch": (), "block": (-(-batch // k),), "sample": (batch,)}[self.lam_per]
-        on = generator.device if generator else None
-        uniform = torch.rand(draws, generator=generator, device=on, dtype=torch.float64).cpu()
-        lam = np.asarray(_beta_quantile(self.alpha, uniform.numpy()))
+        lam = draw_lam(self.alpha, draws, generator)
         if self.p < 1:
+            on = generator.device if generator else None
             mixed = torch.rand(draws, generator=generator, device=on).cpu() < self.p
             lam = np.where(mixed.numpy(), lam, 1.0)
         if self.lam_per == "block":
@@ -498,13 +497,15 @@ def _lam_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
-def _beta_quantile(alpha: float, uniform: np.ndarray) -> np.ndarray:
+def draw_lam(alpha: float, shape: tuple[int, ...], generator: torch.Generator | None) -> np.ndarray:
     """Beta(alpha, alpha) by inversion: exact for every alpha, where ratios of gamma draws underflow for small ones."""
+    on = generator.device if generator else None
+    uniform = torch.rand(shape, generator=generator, device=on, dtype=torch.float64).cpu().numpy()
     if alpha == float("inf"):
-        return np.full_like(uniform, 0.5)
+        return np.full(shape, 0.5)
     from scipy.special import betaincinv  # imported where used: half the time of `import kmixup` otherwise
 
-    return betaincinv(alpha, alpha, uniform)
+    return np.asarray(betaincinv(alpha, alpha, uniform))
 
 
 def _is_floating(leaf: Any) -> bool:

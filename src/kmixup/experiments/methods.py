@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kmixup.experiments.recipe import Trial
 from kmixup.manifold import KManifoldMixup
-from kmixup.mixing import KMixup
+from kmixup.mixing import KMixup, draw_lam
 from kmixup.plan import MixPlan
 from kmixup.transport import assign, cost_matrix
 
@@ -92,7 +92,6 @@ class EpochMixing(InputMixing):
     def __init__(self, mixer: KMixup) -> None:
         super().__init__(mixer.plan)
         self._mixer = mixer
-        self._lam_only = KMixup(1, mixer.alpha, lam_per="sample", generator=mixer.generator)
 
     def mix_epoch(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mix each batch within itself.
@@ -140,14 +139,16 @@ class EpochMixing(InputMixing):
 
     def _draw_lam(self, batches: int, size: int) -> Tensor:
         """Lam of each sample, ``[batches, 1]`` or ``[batches, B]``."""
-        k = self._mixer.k
-        each = {"batch": 1, "block": -(-size // k), "sample": size}[self._mixer.lam_per]
-        # One more than needed: a plan for a single sample would be the identity.
-        lam = self._lam_only.plan(torch.zeros(batches * each + 1, 1)).lam
-        if lam.ndim == 0:
-            return lam.expand(batches, 1)
-        lam = lam[:-1].view(batches, each)
-        return lam.repeat_interleave(k, 1)[:, :size] if self._mixer.lam_per == "block" else lam
+        mixer = self._mixer
+        if mixer.alpha == 0:
+            return torch.ones(batches, 1)
+        each = {"batch": 1, "block": -(-size // mixer.k), "sample": size}[mixer.lam_per]
+        count = batches * each + 1
+        # Lam was once drawn as part of a plan for ``count`` samples, whose order comes first. It is still drawn, and
+        # dropped, so that the committed runs can be repeated to the digit.
+        torch.randperm(count, generator=mixer.generator)
+        lam = torch.from_numpy(draw_lam(mixer.alpha, (count,), mixer.generator))[:-1].view(batches, each)
+        return lam.repeat_interleave(mixer.k, 1)[:, :size] if mixer.lam_per == "block" else lam
 
 
 class ReleaseMixing(InputMixing):

@@ -6,14 +6,14 @@ import hashlib
 import math
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,8 @@ _SAVE_SECONDS = 30
 _MATCH_BATCHES = 8
 # Up to this many numbers of training data, all batches of an epoch are mixed at once.
 _WHOLE_EPOCH_NUMBERS = 2**22
+# Accuracies are counted for this many batches at once: small networks take little longer than the counting.
+_COUNT_EVERY = 64
 
 
 def run(
@@ -95,6 +97,14 @@ def learning_rate(trial: Trial, epoch: float) -> float:
         return trial.lr * epoch / trial.warmup_epochs
     passed = sum(epoch >= round(share * trial.epochs) for share in trial.milestones)
     return trial.lr * trial.lr_decay**passed
+
+
+class Step(NamedTuple):
+    """One step of the optimiser: the loss of its batch, the outputs ``[B, C]`` before it, the soft targets."""
+
+    loss: Tensor
+    outputs: Tensor
+    targets: Tensor
 
 
 class Training:
@@ -160,29 +170,38 @@ class Training:
 
     def epoch(self) -> None:
         """One pass over the training data, then the test error."""
-        trial, data = self.trial, self.data
+        self._pass()
+        self.epochs_done += 1
+        self._curves["test_error"].append(error_rate(self.model, self._x_test, self.data.y_test))
+
+    def _pass(self) -> None:
+        """One pass over the training data."""
+        trial = self.trial
         self._set_learning_rate(self.epochs_done)
-        self.model.train()
+        if not self.model.training:  # to set it module by module takes as long as a step of a small network
+            self.model.train()
         losses: list[Tensor] = []
         accuracies: list[Tensor] = []
-        for loss, accuracy in self._steps():
-            losses.append(loss)
-            accuracies.append(accuracy)
+        steps: list[Step] = []
+        for step in self._steps():
+            losses.append(step.loss)
+            steps.append(step)
+            if len(steps) == _COUNT_EVERY or len(losses) == self._steps_per_epoch:
+                accuracies += [accuracy(steps)] * len(steps)
+                steps = []
             if self.epochs_done < trial.warmup_epochs:
                 self._set_learning_rate(self.epochs_done + len(losses) / self._steps_per_epoch)
-        self.epochs_done += 1
         train_loss = self._place.mean(torch.stack(losses).mean()).item()
         self.diverged = not math.isfinite(train_loss)
         self._curves["train_loss"].append(train_loss)
         self._curves["train_accuracy"].append(self._place.mean(torch.stack(accuracies).mean()).item())
-        self._curves["test_error"].append(error_rate(self.model, self._x_test, data.y_test))
 
     def _set_learning_rate(self, epoch: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.trial, epoch)
 
-    def _steps(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch, step by step: the loss and the accuracy of each."""
+    def _steps(self) -> Iterator[Step]:
+        """One epoch, step by step."""
         if isinstance(self.method, (Erm, EpochMixing)) and self._by_epoch:
             for x, targets in self._mixed_epoch(self.method):
                 with self._autocast():
@@ -192,8 +211,8 @@ class Training:
             for x, y in self.batches():
                 yield self.step(x, y)
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser on one batch: the loss and the (lam-weighted) accuracy before it."""
+    def step(self, x: Tensor, y: Tensor) -> Step:
+        """One step of the optimiser on one batch."""
         with self._autocast():
             outputs, plan = self.method.forward(self._network, x)
         targets = self._one_hot.index_select(0, y)
@@ -201,15 +220,13 @@ class Training:
             targets = plan.mix(targets)
         return self._descend(outputs, targets)
 
-    def _descend(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        # Cross-entropy is affine in the target, so this is the two-target loss in one call, and the target weight of
-        # the predicted class is the lam-weighted accuracy.
+    def _descend(self, outputs: Tensor, targets: Tensor) -> Step:
+        # Cross-entropy is affine in the target, so this is the two-target loss in one call.
         loss = F.cross_entropy(outputs.float(), targets)
-        accuracy = targets.gather(1, outputs.detach().argmax(1, keepdim=True)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.detach(), accuracy
+        return Step(loss.detach(), outputs.detach(), targets)
 
     def _mixed_epoch(self, method: Erm | EpochMixing) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch with their targets, mixed all at once."""
@@ -319,8 +336,9 @@ class Training:
                 x = self._normalised(data.augment(x, self._generators["augment"]))
             yield x.contiguous(memory_format=self._memory_format), data.y_train.index_select(0, batch)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.trial.precision == "bfloat16")
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = self.trial.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
 
     def _normalised(self, x: Tensor) -> Tensor:
         return normalise(x, self.data.mean, self.data.std)
@@ -337,6 +355,15 @@ class Training:
             stats.append(plan.stats(x, y))
         fields = Match.model_fields
         return Match(**{name: sum(getattr(s, name) for s in stats) / len(stats) for name in fields})
+
+
+def accuracy(steps: Sequence[Step]) -> Tensor:
+    """Mean accuracy of some steps' batches, before each step: the lam-weighted accuracy where they were mixed.
+
+    That is the target's weight of the predicted class.
+    """
+    predicted = torch.cat([step.outputs for step in steps]).argmax(1, keepdim=True)
+    return torch.cat([step.targets for step in steps]).gather(1, predicted).mean()
 
 
 @torch.no_grad()
