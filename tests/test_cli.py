@@ -58,6 +58,15 @@ def test_a_recipe_and_data_of_ones_own_are_reproduced_reported_and_exported(fold
     assert "4 finished before, 0 to run" in elsewhere.output
 
 
+def test_claims_are_listed_for_every_table_or_for_some(folder):
+    every = kmixup("claims").output
+    assert "## table1: " in every
+    assert "## table9: " in every
+    assert "0 held, 0 not held, " in every
+    assert kmixup("claims", "table9", "--to", "claims.md").exit_code == 0
+    assert "## table1: " not in (folder / "claims.md").read_text()
+
+
 def test_a_broken_run_file_is_named_and_run_again(folder):
     kmixup("reproduce", "mine.toml", "--where", "k=4", "--trials", "1", "--jobs", "1")
     (file,) = (folder / "runs").glob("*.json")

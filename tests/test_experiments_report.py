@@ -10,7 +10,15 @@ from scipy import stats
 
 from kmixup.experiments.claims import compare, holm, judge
 from kmixup.experiments.recipe import Claim, read_recipe
-from kmixup.experiments.report import make_report, print_report, to_csv, to_html, to_markdown, write_report
+from kmixup.experiments.report import (
+    claims_to_markdown,
+    make_report,
+    print_report,
+    to_csv,
+    to_html,
+    to_markdown,
+    write_report,
+)
 from kmixup.experiments.runs import Curves, Environment, Run, Seconds
 
 RECIPE = """
@@ -105,6 +113,14 @@ def test_a_reduced_protocol_says_so_and_is_never_averaged_with_the_full_one(reci
         assert "epochs 3 instead of 10" in text
     longer = make_report(recipe, short + runs_of(recipe, by_k, seeds=1, epochs=5, train_size=50))
     assert longer.cells[0].n == 1
+
+
+def test_every_claim_is_listed_with_its_verdict_or_the_command_that_tests_it(recipe):
+    held, untested = make_report(recipe, runs_of(recipe, by_k, seeds=6)), make_report(recipe, [])
+    text = claims_to_markdown([held, untested])
+    assert "1 held, 0 not held, 1 not tested." in text
+    assert f"| Higher k is better. | **held** | {held.verdicts[0].detail} |" in text
+    assert "| Higher k is better. | **not tested** | `kmixup reproduce mine --data-dir FOLDER` tests it. |" in text
 
 
 def test_runs_of_other_recipes_are_left_out(recipe):

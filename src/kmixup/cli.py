@@ -244,6 +244,29 @@ def report(
 
 
 @app.command()
+def claims(
+    names: Annotated[list[str] | None, typer.Argument(help="table1, table3, ...; default: every table.")] = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    to: Annotated[Path | None, typer.Option(help="Write a Markdown file instead.")] = None,
+) -> None:
+    """Say of every claim of the tables: held, not held, or not tested by these runs.
+
+    They are the paper's sentences, but for those of recipes with a dash in the name: our small versions and checks.
+    """
+    from kmixup.experiments.recipe import recipe_names
+    from kmixup.experiments.report import claims_to_markdown, make_report
+    from kmixup.experiments.runs import RunStore, write_whole
+
+    runs = list(RunStore(out, also or []).all())
+    text = claims_to_markdown([make_report(_recipe(name, None, None), runs) for name in names or recipe_names()])
+    if to is None:
+        typer.echo(text)
+    else:
+        write_whole(to, text)
+
+
+@app.command()
 def cost(
     names: Annotated[list[str], typer.Argument(help="table3, table9, ...: any image or speech tables.")],
     tflops: Annotated[

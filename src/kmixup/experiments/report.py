@@ -365,6 +365,26 @@ def to_markdown(report: Report) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def claims_to_markdown(reports: Sequence[Report]) -> str:
+    """Every claim of some tables with its verdict, and the command that would test what no run has tested."""
+    counts = dict.fromkeys(("held", "not held", "not tested"), 0)
+    lines = []
+    for report in reports:
+        if not report.verdicts:
+            continue
+        name = report.recipe.name
+        lines += [f"## {name}: {report.recipe.title}", "", "| claim | verdict | numbers |", "|---|---|---|"]
+        for verdict in report.verdicts:
+            counts[verdict.verdict] += 1
+            untested = f"`kmixup reproduce {name} --data-dir FOLDER` tests it."
+            detail = untested if verdict.verdict == "not tested" else verdict.detail
+            lines.append(f"| {verdict.claim.text} | **{verdict.verdict}** | {detail} |")
+        lines.append("")
+    total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    head = ["# Claims", "", f"{total}. Decided by runs alone (`kmixup claims`), each beside its table's protocol.", ""]
+    return "\n".join(head + lines).rstrip() + "\n"
+
+
 _CSV_COLUMNS = (
     *("table", "group", "dataset", "model", "method", "k", "alpha", "metric", "alpha_rule"),
     *("alpha_k", "xi_half", "xi_published", "error", "std_error", "n", "diverged", "published", "difference"),
