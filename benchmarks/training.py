@@ -39,20 +39,22 @@ def epochs(counts: list[int], budget: float) -> Iterator[Row]:
     case = {"section": "training", "threads": 1, "dtype": "float32", "B": 128, "k": 16, "d": 784}
     with threads(1), tempfile.TemporaryDirectory() as folder:
         k1, k16 = (Training(Trial.model_validate(LENET | {"k": k, "alpha": 1.0})) for k in (1, 16))
-        erm = Training(Trial.model_validate(LENET | {"method": "erm"}))
+        erm, alone = (Training(Trial.model_validate(LENET | {"method": "erm"})) for _ in range(2))
         engine = {
             "epoch, no mixing": partial(_epoch, erm),
             "epoch, k = 1": partial(_epoch, k1),
             "epoch, k = 16": partial(_epoch, k16),
             "epoch, usual loop": UsualLoop(Path(folder), erm),
+            "epoch, network alone": partial(_bare, alone),
         }
         times = in_turns(engine, budget=4 * budget, rounds=(7, 60))
         for name in engine:
             yield {**case, "quantity": name, "value": seconds(times, name), "unit": "s"}
         added = ratio(times, "epoch, k = 16", "epoch, k = 1")
         yield {**case, "quantity": "k = 16 / k = 1", "value": added, "unit": "ratio"}
-        gain = ratio(times, "epoch, usual loop", "epoch, no mixing")
-        yield {**case, "quantity": "usual loop / engine", "value": gain, "unit": "ratio"}
+        for name, below in (("engine", "epoch, no mixing"), ("network alone", "epoch, network alone")):
+            gain = ratio(times, "epoch, usual loop", below)
+            yield {**case, "quantity": f"usual loop / {name}", "value": gain, "unit": "ratio"}
 
         for table, dataset, k, alpha in SMALL:
             cells = read_recipe(table).cells

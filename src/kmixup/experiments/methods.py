@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from time import perf_counter
 from typing import Protocol
 
@@ -120,7 +121,7 @@ class EpochMixing(InputMixing):
         """Partner of each sample within its batch, ``[batches, B]``: each block of k meets the block before it."""
         batches, size = x.shape[:2]
         k = self._mixer.k
-        candidate = torch.arange(size, device=x.device).roll(k)
+        candidate = _block_before(size, k, x.device)
         if k == 1:
             return candidate.expand(batches, size)
         full = size // k * k
@@ -130,7 +131,7 @@ class EpochMixing(InputMixing):
                 theirs = candidate[start:stop]
                 cost = cost_matrix(
                     x[:, start:stop].unflatten(1, (-1, block)),
-                    x[:, theirs].unflatten(1, (-1, block)),
+                    x.index_select(1, theirs).unflatten(1, (-1, block)),
                     self._mixer.metric,
                 )
                 sigma = assign(cost, self._mixer.solver)
@@ -149,6 +150,12 @@ class EpochMixing(InputMixing):
         torch.randperm(count, generator=mixer.generator)
         lam = torch.from_numpy(draw_lam(mixer.alpha, (count,), mixer.generator))[:-1].view(batches, each)
         return lam.repeat_interleave(mixer.k, 1)[:, :size] if mixer.lam_per == "block" else lam
+
+
+@lru_cache(maxsize=32)
+def _block_before(size: int, k: int, device: torch.device) -> Tensor:
+    """For each place in a batch the place k before it, the first k after the last."""
+    return torch.arange(size, device=device).roll(k)
 
 
 class ReleaseMixing(InputMixing):
