@@ -60,9 +60,8 @@ def epochs(counts: list[int], budget: float) -> Iterator[Row]:
             cells = read_recipe(table).cells
             wanted = {"dataset": dataset, "k": k, "alpha": alpha, "method": "k-mixup"}
             training = Training(next(cell for cell in cells if cell.matches(wanted)).trial(0))
-            times = in_turns(
-                {"engine": partial(_epoch, training), "bare": partial(_bare, training)}, budget=budget, rounds=(9, 60)
-            )
+            contenders = {"engine": partial(_epoch, training), "bare": partial(_bare, training)}
+            times = in_turns(contenders, budget=budget, rounds=(9, 1000))
             share = {**case, "B": training.trial.batch_size, "d": training.data.x_train[0].numel(), "unit": "ratio"}
             yield {**share, "quantity": f"network's share: {table}, {dataset}", "value": ratio(times, "bare", "engine")}
 

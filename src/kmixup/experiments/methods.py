@@ -108,7 +108,7 @@ class EpochMixing(InputMixing):
         batches, size = x.shape[:2]
         partner = self._partners(x.flatten(2))
         self.seconds += perf_counter() - start
-        flat = (partner + size * torch.arange(batches, device=x.device).unsqueeze(1)).flatten()
+        flat = (partner + _first_places(batches, size, x.device)).flatten()
         lam = self._draw_lam(batches, size).to(x)
 
         def mix(own: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class EpochMixing(InputMixing):
                 )
                 sigma = assign(cost, self._mixer.solver)
                 parts.append(theirs.view(1, -1, block).expand_as(sigma).gather(2, sigma).flatten(1))
-        return torch.cat(parts, 1)
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     def _draw_lam(self, batches: int, size: int) -> Tensor:
         """Lam of each sample, ``[batches, 1]`` or ``[batches, B]``."""
@@ -156,6 +156,12 @@ class EpochMixing(InputMixing):
 def _block_before(size: int, k: int, device: torch.device) -> Tensor:
     """For each place in a batch the place k before it, the first k after the last."""
     return torch.arange(size, device=device).roll(k)
+
+
+@lru_cache(maxsize=32)
+def _first_places(batches: int, size: int, device: torch.device) -> Tensor:
+    """Where each batch of an epoch begins, ``[batches, 1]``."""
+    return size * torch.arange(batches, device=device).unsqueeze(1)
 
 
 class ReleaseMixing(InputMixing):

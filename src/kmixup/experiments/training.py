@@ -231,8 +231,9 @@ class Training:
     def _mixed_epoch(self, method: Erm | EpochMixing) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch with their targets, mixed all at once."""
         order = self._order()
-        x = self._x_train.index_select(0, order.flatten()).unflatten(0, order.shape)
-        targets = self._one_hot.index_select(0, self.data.y_train.index_select(0, order.flatten()))
+        flat = order.view(-1)
+        x = self._x_train.index_select(0, flat).unflatten(0, order.shape)
+        targets = self._one_hot.index_select(0, self.data.y_train.index_select(0, flat))
         x, targets = method.mix_epoch(x, targets.unflatten(0, order.shape))
         return zip(x.unbind(), targets.unbind(), strict=True)
 
