@@ -208,16 +208,18 @@ def _dtypes(rows: list[Row]) -> str:
 
 
 def _whole_pass(rows: list[Row]) -> str:
-    got = {row.quantity: row.value for row in rows}
-    lines = [
-        ["matching, Figure 5's loop", f"{got['figure 5']:.3g}"],
-        ["matching, library", f"{got['library']:.3g}"],
-        ["solver alone", f"{got['solver']:.2g}"],
-        ["the paper (appendix A, CIFAR-10): matrices of distances, on its machine", PAPER_MATRICES],
-        ["the paper: solver alone, on its machine", PAPER_SOLVER],
+    counts = sorted({row.threads for row in rows})
+    got = {(row.quantity, row.threads): row.value for row in rows}
+    names = {"figure 5": "matching, Figure 5's loop", "library": "matching, library", "solver": "solver alone"}
+    lines = [[what, *(f"{got[name, count]:.2g}" for count in counts)] for name, what in names.items()]
+    ratios = [_times(got["figure 5 / library", count], ">= 30") for count in counts]
+    lines += [
+        ["Figure 5 / library", *ratios],
+        ["the paper (appendix A, CIFAR-10): matrices of distances, on its machine", PAPER_MATRICES, ""],
+        ["the paper: solver alone, on its machine", PAPER_SOLVER, ""],
     ]
-    verdict = _times(got["figure 5 / library"], ">= 30")
-    return _table(["", "seconds per epoch"], lines) + f"\n\nFigure 5 / library: {verdict}."
+    head = ["seconds per epoch", *("one thread" if count == 1 else f"{count} threads" for count in counts)]
+    return _table(head, [line[: len(head)] for line in lines])
 
 
 def _training(training: list[Row], workers: list[Row]) -> str:
