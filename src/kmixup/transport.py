@@ -216,8 +216,11 @@ def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
 def _expanded(x: Tensor, y: Tensor, x_sq: Tensor, y_sq: Tensor) -> tuple[Tensor, Tensor | None]:
     """|x|^2 + |y|^2 - 2xy, and where it cancelled (None: nowhere)."""
     norms = x_sq.unsqueeze(-1) + y_sq.unsqueeze(-2)
-    cost = torch.sub(norms, _inner_products(x, y), alpha=2)  # baddbmm would copy the norms first
-    kept, limit = (cost / norms).detach(), _CANCELLATION[x.dtype]
+    product = _inner_products(x, y)
+    reuse = not product.requires_grad  # two matrices of costs at a time, not four
+    cost = torch.sub(norms, product, alpha=2, out=product if reuse else None)  # baddbmm would copy the norms first
+    kept = torch.div(cost.detach(), norms.detach(), out=norms if reuse else None)
+    limit = _CANCELLATION[x.dtype]
     return cost, None if float(kept.amin()) >= limit else kept < limit
 
 
