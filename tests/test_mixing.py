@@ -132,6 +132,21 @@ def test_scalars_per_sample_can_be_matched():
     assert plan.stats(x).matched_sq_distance <= plan.stats(x).unmatched_sq_distance
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda mixer, x, y: mixer(x, y),
+        lambda mixer, x, y: mixer((x, y)),
+        lambda mixer, x, y: mixer({"x": x, "y": y}),
+        lambda mixer, x, y: mixer.plan(x),
+    ],
+)
+def test_the_warning_about_a_small_batch_names_the_callers_line(call):
+    with pytest.warns(UserWarning, match="too small") as caught:
+        call(KMixup(16, 1.0, num_classes=2), torch.randn(10, 3), torch.zeros(10, dtype=torch.long))
+    assert caught[0].filename == __file__
+
+
 def test_a_small_batch_uses_the_largest_k_that_fits_and_warns_once():
     mixer = KMixup(16, 1.0)
     with pytest.warns(UserWarning, match="a batch of 10 is too small for k=16: using k=5"):

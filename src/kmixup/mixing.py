@@ -5,6 +5,7 @@ The draw is random and lives in `KMixup.plan`; the deed is pure and lives in `Mi
 
 from __future__ import annotations
 
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -336,7 +337,7 @@ class KMixup(nn.Module):
             warnings.warn(
                 f"a batch of {batch} is too small for k={self.k}: using k={largest} here. "
                 "Use larger batches or drop_last=True.",
-                stacklevel=4,
+                stacklevel=_callers_level(),
             )
         return min(self.k, largest)
 
@@ -506,6 +507,14 @@ def draw_lam(alpha: float, shape: tuple[int, ...], generator: torch.Generator | 
     from scipy.special import betaincinv  # imported where used: half the time of `import kmixup` otherwise
 
     return np.asarray(betaincinv(alpha, alpha, uniform))
+
+
+def _callers_level() -> int:
+    """The stacklevel at which a warning of the calling function names the line outside kmixup and torch."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("kmixup", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _is_floating(leaf: Any) -> bool:
