@@ -43,6 +43,7 @@ def assert_optimal(x: torch.Tensor, y: torch.Tensor, dtype: torch.dtype, metric:
 def products_on_one_thread(monkeypatch):
     """Matrix products even for little data, and both kinds: numpy's for small blocks, torch's for larger ones."""
     monkeypatch.setattr("kmixup.transport._DIRECT_WORK", 0)
+    monkeypatch.setattr("kmixup.transport._has_small_kernels", lambda: True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

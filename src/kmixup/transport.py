@@ -39,9 +39,9 @@ _CANCELLATION = {torch.float32: 0.1, torch.float64: 1e-4}
 # share did, moving the origin to the data and starting again is cheaper.
 _REPAIR_UP_TO = 0.02
 
-# On one thread (that of a DataLoader worker) small blocks are multiplied by numpy's BLAS: OpenBLAS takes products of up
-# to a million multiplications as they are, where MKL packs them first. On an AMD EPYC 1.3 times as fast for k = 32, 1.6
-# to 2.8 times for k <= 16.
+# On one thread (that of a DataLoader worker) small blocks are multiplied by numpy's BLAS: with AVX-512, OpenBLAS takes
+# products of up to a million multiplications as they are, where MKL packs them first. On an AMD EPYC 1.3 times as fast
+# for k = 32, 1.6 to 2.8 times for k <= 16. Without AVX-512 OpenBLAS packs too, on several threads, and is slower.
 _SMALL_UP_TO = 32 * 32
 _SMALL_PRODUCT = 10**6
 
@@ -227,7 +227,8 @@ def _expanded(x: Tensor, y: Tensor, x_sq: Tensor, y_sq: Tensor) -> tuple[Tensor,
 def _inner_products(x: Tensor, y: Tensor) -> Tensor:
     """Inner products of each point of x with each point of y, ``[..., k, m]``."""
     size = x.shape[-2] * y.shape[-2]
-    if size > _SMALL_UP_TO or torch.get_num_threads() > 1 or x.requires_grad or y.requires_grad:
+    by_numpy = size <= _SMALL_UP_TO and torch.get_num_threads() == 1 and _has_small_kernels()
+    if not by_numpy or x.requires_grad or y.requires_grad:
         return torch.bmm(x, y.mT) if x.ndim == 3 else x @ y.mT  # bmm: six operations less on the way
     left, right = x.numpy(), y.numpy().swapaxes(-1, -2)
     width = _SMALL_PRODUCT // size
@@ -235,6 +236,11 @@ def _inner_products(x: Tensor, y: Tensor) -> Tensor:
     for start in range(width, x.shape[-1], width):
         product += left[..., start : start + width] @ right[..., start : start + width, :]
     return torch.from_numpy(product)
+
+
+@lru_cache(maxsize=1)
+def _has_small_kernels() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _repaired(cost: Tensor, cancelled: Tensor, x: Tensor, y: Tensor) -> Tensor:
