@@ -95,7 +95,8 @@ and one write of the batch, each measured alone; the solver on costs that change
 has learned the branches of one matching by heart solves it three times as fast. Targets that were set beforehand stand
 in brackets, with whether they were met; where *Figure 5 / by hand* misses one too, not even that code reaches it here.
 
-On one thread with AVX-512 the library multiplies small blocks with numpy's BLAS, which can beat the floor's `torch.bmm`.
+On one thread with AVX-512 the library multiplies small blocks with numpy's BLAS, which can beat the `torch.bmm` of the
+floor.
 
 {shapes}
 
