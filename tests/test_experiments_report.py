@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from kmixup.experiments.claims import compare, holm, judge
-from kmixup.experiments.recipe import Claim, read_recipe
+from kmixup.experiments.recipe import Claim, read_recipe, recipe_names
 from kmixup.experiments.report import (
     claims_to_markdown,
     make_report,
@@ -19,7 +20,7 @@ from kmixup.experiments.report import (
     to_markdown,
     write_report,
 )
-from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+from kmixup.experiments.runs import Curves, Environment, Run, RunStore, Seconds
 
 RECIPE = """
 title = "Mine <b>"
@@ -308,3 +309,13 @@ def test_holm_rejects_in_order():
     assert holm([0.01, 0.04, 0.03]) == 1
     assert holm([0.2]) == 0
     assert holm([]) == 0
+
+
+def test_the_committed_list_of_claims_is_what_the_committed_runs_say():
+    results = Path(__file__).parents[1] / "results"
+    if not results.is_dir():
+        pytest.skip("the results are beside the sources, run from the repository")
+    runs = RunStore(Path("no such folder"), [results]).all()
+    assert (results / "claims.md").read_text() == claims_to_markdown(
+        [make_report(read_recipe(name), runs) for name in recipe_names()]
+    )
