@@ -282,7 +282,9 @@ def test_accelerate_checkpoints_the_mixers_stream(tmp_path: Path) -> None:
 
 def on_two_ranks(script: str, folder: Path) -> str:
     file = folder / "two_ranks.py"
-    file.write_text(textwrap.dedent(script))
+    # DistributedDataParallel leaves a thread of gloo that can abort a process whose work is done: see `leave`.
+    end = "\nfrom kmixup.experiments.distributed import leave\nleave()\n"
+    file.write_text(textwrap.dedent(script) + end)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(file)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=500, env=environment)
