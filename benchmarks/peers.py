@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import lapcpp
 import numpy as np
 import torch
@@ -55,12 +57,10 @@ class ByHand:
         self.first = np.arange(0, len(x1), k)[:, None]
         self.out = torch.empty_like(x1)
         self.shift = 0
-        self.costs = [self.match().numpy().copy() for _ in range(sets)]
-        self.solved = 0
+        self.costs = cycle([self.match().numpy().copy() for _ in range(sets)])
 
     def __call__(self) -> Tensor:
-        cost = self.match().numpy()
-        columns = lapcpp.lapjv_batch(cost, return_cost=False, n_threads=1)[1]
+        columns = _assign(self.match().numpy())
         index = torch.from_numpy((np.array(columns) + self.first).ravel() + self.shift)
         return torch.index_select(self.twice, 0, index, out=self.out).lerp_(self.x1, 0.3)
 
@@ -79,9 +79,12 @@ class ByHand:
 
     def solve(self) -> list[np.ndarray]:
         """The assignments of the next set of costs, on one thread."""
-        self.solved = (self.solved + 1) % len(self.costs)
-        return lapcpp.lapjv_batch(self.costs[self.solved], return_cost=False, n_threads=1)[1]
+        return _assign(next(self.costs))
 
     def copy(self) -> Tensor:
         """One read and one write of the batch."""
         return self.out.copy_(self.x1)
+
+
+def _assign(cost: np.ndarray) -> list[np.ndarray]:
+    return lapcpp.lapjv_batch(cost, return_cost=False, n_threads=1)[1]

@@ -359,10 +359,14 @@ def to_markdown(report: Report) -> str:
             lines.append(f"| {name} | " + " | ".join(escaped) + " |")
         lines.append("")
     if report.verdicts:
-        lines += ["## Claims", "", "| claim | verdict | numbers |", "|---|---|---|"]
-        lines += [f"| {v.claim.text} | **{v.verdict}** | {v.detail} |" for v in report.verdicts] + [""]
+        lines += ["## Claims", "", *_claims_table(report.verdicts), ""]
     lines += [f"- {note}" for note in report.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _claims_table(verdicts: Sequence[Verdict]) -> list[str]:
+    rows = [f"| {v.claim.text} | **{v.verdict}** | {v.detail} |" for v in verdicts]
+    return ["| claim | verdict | numbers |", "|---|---|---|", *rows]
 
 
 def claims_to_markdown(reports: Sequence[Report]) -> str:
@@ -373,13 +377,11 @@ def claims_to_markdown(reports: Sequence[Report]) -> str:
         if not report.verdicts:
             continue
         name = report.recipe.name
-        lines += [f"## {name}: {report.recipe.title}", "", "| claim | verdict | numbers |", "|---|---|---|"]
-        for verdict in report.verdicts:
+        untested = f"`kmixup reproduce {name} --data-dir FOLDER` tests it."
+        verdicts = [replace(v, detail=untested) if v.verdict == "not tested" else v for v in report.verdicts]
+        lines += [f"## {name}: {report.recipe.title}", "", *_claims_table(verdicts), ""]
+        for verdict in verdicts:
             counts[verdict.verdict] += 1
-            untested = f"`kmixup reproduce {name} --data-dir FOLDER` tests it."
-            detail = untested if verdict.verdict == "not tested" else verdict.detail
-            lines.append(f"| {verdict.claim.text} | **{verdict.verdict}** | {detail} |")
-        lines.append("")
     total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     head = ["# Claims", "", f"{total}. Decided by runs alone (`kmixup claims`), each beside its table's protocol.", ""]
     return "\n".join(head + lines).rstrip() + "\n"
