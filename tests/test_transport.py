@@ -88,12 +88,13 @@ def test_every_metric_is_matched_exactly_in_float32(metric, d):
 @pytest.mark.parametrize("d", [1, 2, 17, 300])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_costs_equal_scipys_for_every_leading_shape(metric, d, shape, threads):
+@pytest.mark.parametrize(("k", "m"), [(5, 7), (16, 16), (32, 48), (16, 128)])
+def test_costs_equal_scipys_for_every_leading_shape(metric, d, shape, threads, k, m):
     torch.set_num_threads(threads)
-    x = torch.randn(*shape, 5, d, generator=generator(0), dtype=torch.float64)
-    y = torch.randn(*shape, 7, d, generator=generator(1), dtype=torch.float64)
-    pairs = zip(x.view(-1, 5, d), y.view(-1, 7, d), strict=True)
-    expected = np.stack([cdist(a, b, metric) for a, b in pairs]).reshape(*shape, 5, 7)
+    x = torch.randn(*shape, k, d, generator=generator(0), dtype=torch.float64)
+    y = torch.randn(*shape, m, d, generator=generator(1), dtype=torch.float64)
+    pairs = zip(x.view(-1, k, d), y.view(-1, m, d), strict=True)
+    expected = np.stack([cdist(a, b, metric) for a, b in pairs]).reshape(*shape, k, m)
     torch.testing.assert_close(cost_matrix(x, y, metric), torch.from_numpy(expected), rtol=1e-9, atol=1e-12)
 
 
@@ -136,7 +137,7 @@ def test_costs_are_differentiable_in_the_points(metric, d, offset):
 
 
 @pytest.mark.parametrize("d", [999, 30_000])  # 30,000: more than one product's worth for numpy
-@pytest.mark.parametrize("k", [3, 32, 33])
+@pytest.mark.parametrize("k", [3, 32, 33, 48])
 def test_long_points_are_multiplied_to_the_last_coordinate(k, d):
     x, y = (points(2, k, d, seed=seed, dtype=torch.float32) for seed in (0, 1))
     exact = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -218,6 +219,26 @@ def test_every_solver_finds_the_same_cost_for_every_leading_shape(solver, shape)
     assert sigma.shape == shape[:-1]
     expected = torch.tensor([optimum(c) / 5 for c in cost.reshape(-1, 5, 5).numpy()], dtype=torch.float64)
     torch.testing.assert_close(transport_cost(cost, sigma).flatten(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_many_costs_are_solved_on_several_threads_to_the_same_cost(threads, monkeypatch):
+    import lapcpp
+
+    used = []
+    solve = lapcpp.lapjv_batch
+
+    def counted(cost, *, n_threads, **options):
+        used.append(n_threads)
+        return solve(cost, n_threads=n_threads, **options)
+
+    monkeypatch.setattr("lapcpp.lapjv_batch", counted)
+    torch.set_num_threads(threads)
+    cost = torch.rand(130, 32, 32, generator=generator(0), dtype=torch.float64)
+    expected = torch.tensor([optimum(c) / 32 for c in cost.numpy()], dtype=torch.float64)
+    torch.testing.assert_close(transport_cost(cost, assign(cost, "lapcpp")), expected, rtol=1e-12, atol=0)
+    assign(cost[:9], "lapcpp")  # too little to share
+    assert used == [threads, 1]
 
 
 def test_a_planted_permutation_is_recovered():
