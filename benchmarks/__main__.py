@@ -1,28 +1,19 @@
-"""python -m benchmarks: measure everything (about ten minutes), or some sections, and write results/speed.csv."""
+"""python -m benchmarks: measure everything (about ten minutes), or some sections, and write results/."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import json
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from benchmarks import matching, memory, stacked, training
+from benchmarks.sections import FIELDS, SECTIONS, measure
 from benchmarks.timing import environment
 
-SECTIONS = {
-    "shapes": matching.shapes,
-    "dtypes": matching.dtypes,
-    "growth": matching.growth,
-    "whole-pass": matching.whole_pass,
-    "memory": memory.peaks,
-    "training": training.epochs,
-    "workers": training.workers,
-    "stacked": stacked.stacked,
-}
-FIELDS = ["section", "threads", "dtype", "B", "k", "d", "quantity", "value", "unit"]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -32,24 +23,27 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; default all")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="torch threads to measure with")
     parser.add_argument("--budget", type=float, default=8.0, help="seconds per case, about")
+    parser.add_argument("--runs", type=int, default=1, help="times to measure, in new processes")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for name in options.sections:
         if name not in SECTIONS:
             parser.error(f"unknown section {name!r}, known: {', '.join(SECTIONS)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    for name in options.sections or SECTIONS:
-        rows = []
-        for row in SECTIONS[name](options.threads, options.budget):
-            rows.append(row)
-            print("  ".join(f"{row.get(field, '')}" for field in FIELDS), flush=True)
-        if not rows:
+    sections = options.sections or list(SECTIONS)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in sections}
+    # All sections once, then all again: what disturbs a machine for a minute must not meet every run of a section.
+    for run, name in product(range(1, options.runs + 1), sections):
+        # A new process: how memory was used before changes what allocation costs.
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            rows[name] += process.submit(measure, name, run, options.threads, options.budget).result()
+    for name in sections:
+        if not rows[name]:
             continue
         with (options.out / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows)
+            writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows[name])
         (options.out / f"{name}.environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
 
 

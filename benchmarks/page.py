@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import matplotlib
@@ -26,31 +27,38 @@ PAPER_MATRICES, PAPER_SOLVER = "about 8", "0.69"
 EVERY_FLOOR = "<= 1.15"
 
 
+class Value(float):
+    """The median over the runs of a benchmark, which knows the runs' extremes."""
+
+    extremes: tuple[float, float]
+
+    def __new__(cls, runs: Sequence[float]) -> Value:
+        """Of one value per run."""
+        value = super().__new__(cls, median(runs))
+        value.extremes = min(runs), max(runs)
+        return value
+
+
 class Row(NamedTuple):
-    """A line of the results."""
+    """One quantity of the results."""
 
     section: str
     threads: int
     dtype: str
     case: tuple[int, int, int]
     quantity: str
-    value: float
+    value: Value
 
 
 def read(name: str) -> list[Row]:
-    """The rows of one section, in the order they were measured."""
+    """The quantities of one section, in the order they were measured."""
+    values: dict[tuple[str, int, str, tuple[int, int, int], str], list[float]] = {}
     with (RESULTS / f"{name}.csv").open(newline="") as file:
-        return [
-            Row(
-                line["section"],
-                int(line["threads"]),
-                line["dtype"],
-                (int(line["B"]), int(line["k"]), int(line["d"])),
-                line["quantity"],
-                float(line["value"]),
-            )
-            for line in csv.DictReader(file)
-        ]
+        for line in csv.DictReader(file):
+            case = (int(line["B"]), int(line["k"]), int(line["d"]))
+            key = (line["section"], int(line["threads"]), line["dtype"], case, line["quantity"])
+            values.setdefault(key, []).append(float(line["value"]))
+    return [Row(*key, value=Value(runs)) for key, runs in values.items()]
 
 
 def render() -> str:
@@ -82,7 +90,8 @@ beside what no implementation can avoid. This page is rendered from `benchmarks/
 Every answer is checked before it is timed: matchings against scipy's solver on costs in float64, mixed batches against
 their definition. Contenders run in turns, one call each per round; a ratio is the median over the rounds of one call's
 time divided by another's. With one thread times are those of the processor's clock, with two those of the clock on the
-wall.
+wall. Where a section was measured several times over, each time in a new process, values are the middle ones, and
+figures with a target carry the lowest and the highest.
 
 {environment}
 
@@ -164,8 +173,18 @@ def _ms(value: float | None) -> str:
 def _times(value: float | None, target: str | None = None) -> str:
     if value is None:
         return ""
-    text = f"{value:.3g}" if value < 100 else f"{value:.0f}"
-    return f"{text} ({target.replace('<', '&lt;')}: {_met(value, target)})" if target else text
+    text = _short(value)
+    return f"{text}{_spread(value)} ({target.replace('<', '&lt;')}: {_met(value, target)})" if target else text
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _spread(value: float) -> str:
+    """The extremes of several runs."""
+    low, high = map(_short, value.extremes if isinstance(value, Value) else (value, value))
+    return f", {low} to {high}" if low != high else ""
 
 
 def _met(value: float, target: str) -> str:
@@ -173,8 +192,8 @@ def _met(value: float, target: str) -> str:
     return "met" if (value >= float(bound) if relation == ">=" else value <= float(bound)) else "not met"
 
 
-def _by_case(rows: list[Row]) -> dict[tuple[int, str, tuple[int, int, int]], dict[str, float]]:
-    cases: dict[tuple[int, str, tuple[int, int, int]], dict[str, float]] = {}
+def _by_case(rows: list[Row]) -> dict[tuple[int, str, tuple[int, int, int]], dict[str, Value]]:
+    cases: dict[tuple[int, str, tuple[int, int, int]], dict[str, Value]] = {}
     for row in rows:
         cases.setdefault((row.threads, row.dtype, row.case), {})[row.quantity] = row.value
     return cases
@@ -228,16 +247,20 @@ def _training(training: list[Row], workers: list[Row]) -> str:
     here, there = got["k = 16 / k = 1"], next(row.value for row in workers if row.quantity == "k = 16 / k = 1")
     gain = got["usual loop / engine"]
     lines = [
-        ["an epoch at k = 16 / at k = 1, in the training process", f"{here:.3f}", "<= 1.05", _met(here, "<= 1.05")],
-        ["the same, matching in one DataLoader worker", f"{there:.3f}", "<= 1.02", _met(there, "<= 1.02")],
-        ["torchvision dataset, transforms, DataLoader / engine", f"{gain:.3g}", ">= 4", _met(gain, ">= 4")],
+        _judged("an epoch at k = 16 / at k = 1, in the training process", here, "<= 1.05"),
+        _judged("the same, matching in one DataLoader worker", there, "<= 1.02"),
+        _judged("torchvision dataset, transforms, DataLoader / engine", gain, ">= 4"),
         ["the same / forward, backward and optimiser alone", f"{got['usual loop / network alone']:.3g}", "", ""],
     ]
     for name, value in got.items():
         if name.startswith("network's share"):
             what = "share of forward, backward and optimiser: " + name.split(": ")[1]
-            lines.append([what, f"{value:.2f}", ">= 0.7", _met(value, ">= 0.7")])
+            lines.append(_judged(what, value, ">= 0.7"))
     return _table(["", "measured", "target", ""], lines)
+
+
+def _judged(what: str, value: Value, target: str) -> list[str]:
+    return [what, _short(value) + _spread(value), target.replace("<", "&lt;"), _met(value, target)]
 
 
 def _stacked(rows: list[Row]) -> str:

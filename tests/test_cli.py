@@ -63,8 +63,8 @@ def test_claims_are_listed_for_every_table_or_for_some(folder):
     assert "## table1: " in every
     assert "## table9: " in every
     assert "0 held, 0 not held, " in every
-    assert kmixup("claims", "table9", "--to", "claims.md").exit_code == 0
-    assert "## table1: " not in (folder / "claims.md").read_text()
+    assert kmixup("claims", "table9", "--to", "new/claims.md").exit_code == 0
+    assert "## table1: " not in (folder / "new" / "claims.md").read_text()
 
 
 def test_a_broken_run_file_is_named_and_run_again(folder):

@@ -254,15 +254,21 @@ def claims(
 
     They are the paper's sentences, but for those of recipes with a dash in the name: our small versions and checks.
     """
+    from rich.console import Console
+
     from kmixup.experiments.recipe import recipe_names
     from kmixup.experiments.report import claims_to_markdown, make_report
+    from kmixup.experiments.reproduce import print_broken
     from kmixup.experiments.runs import RunStore, write_whole
 
-    runs = list(RunStore(out, also or []).all())
+    store = RunStore(out, also or [])
+    runs = list(store.all())
+    print_broken(store, Console(stderr=True))
     text = claims_to_markdown([make_report(_recipe(name, None, None), runs) for name in names or recipe_names()])
     if to is None:
         typer.echo(text)
     else:
+        to.parent.mkdir(parents=True, exist_ok=True)
         write_whole(to, text)
 
 
