@@ -37,14 +37,17 @@ def main() -> None:
         # A new process: how memory was used before changes what allocation costs.
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             rows[name] += process.submit(measure, name, run, options.threads, options.budget).result()
-    for name in sections:
-        if not rows[name]:
-            continue
-        with (options.out / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows[name])
-        (options.out / f"{name}.environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        if rows[name]:
+            write(options.out / f"{name}.csv", rows[name])
+
+
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a section's rows so far, and beside them what their numbers depend on."""
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "value": f"{row['value']:.4g}"} for row in rows)
+    file.with_suffix(".environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -170,21 +170,20 @@ def _ms(value: float | None) -> str:
     return "" if value is None else f"{1000 * value:.3g}"
 
 
-def _times(value: float | None, target: str | None = None) -> str:
+def _times(value: Value | None, target: str | None = None) -> str:
     if value is None:
         return ""
-    text = _short(value)
-    return f"{text}{_spread(value)} ({target.replace('<', '&lt;')}: {_met(value, target)})" if target else text
+    return f"{_spread(value)} ({target.replace('<', '&lt;')}: {_met(value, target)})" if target else _short(value)
 
 
 def _short(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _spread(value: float) -> str:
-    """The extremes of several runs."""
-    low, high = map(_short, value.extremes if isinstance(value, Value) else (value, value))
-    return f", {low} to {high}" if low != high else ""
+def _spread(value: Value) -> str:
+    """The value with the extremes of several runs."""
+    low, high = map(_short, value.extremes)
+    return _short(value) + (f", {low} to {high}" if low != high else "")
 
 
 def _met(value: float, target: str) -> str:
@@ -211,7 +210,7 @@ def _shapes(rows: list[Row]) -> str:
                 for name in ("figure 5 / library", "library / torchvision", "library / by hand")
             ]
             times = [_ms(got.get(name)) for name in ("figure 5", "torchvision", "by hand", "library")]
-            by_hand = _times(got["figure 5"] / got["by hand"])
+            by_hand = _short(got["figure 5"] / got["by hand"])
             floor = _times(got.get("library / floor"), EVERY_FLOOR)
             lines.append([", ".join(map(str, case)), *times, by_hand, *ratios, floor])
         parts.append(f"{'One thread' if threads == 1 else f'{threads} threads'}:\n\n" + _table(head, lines))
@@ -260,7 +259,7 @@ def _training(training: list[Row], workers: list[Row]) -> str:
 
 
 def _judged(what: str, value: Value, target: str) -> list[str]:
-    return [what, _short(value) + _spread(value), target.replace("<", "&lt;"), _met(value, target)]
+    return [what, _spread(value), target, _met(value, target)]
 
 
 def _stacked(rows: list[Row]) -> str:

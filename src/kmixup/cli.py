@@ -268,7 +268,6 @@ def claims(
     if to is None:
         typer.echo(text)
     else:
-        to.parent.mkdir(parents=True, exist_ok=True)
         write_whole(to, text)
 
 

@@ -333,7 +333,6 @@ def write_report(report: Report, path: Path) -> None:
     renderings = {".md": to_markdown, ".csv": to_csv, ".html": to_html}
     if path.suffix not in renderings:
         raise ValueError(f"a report file ends in {', '.join(renderings)}, got {path.name!r}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, renderings[path.suffix](report))
 
 

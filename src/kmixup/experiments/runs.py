@@ -140,7 +140,6 @@ class RunStore:
         Raises:
             OSError: If the folder cannot be written or the disk is full. Nothing is left behind.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{run.id}.json"
         write_whole(path, run.model_dump_json(indent=1) + "\n")
         return path
@@ -173,7 +172,6 @@ class RunStore:
             OSError: If the folder cannot be made or written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / ".writable", "")
             (self.folder / ".writable").unlink(missing_ok=True)
         except OSError as error:
@@ -236,13 +234,13 @@ def write_lines(path: Path, runs: Iterable[Run], points: int) -> None:
         runs: The runs; a run that comes twice is written once.
         points: Entries of each curve to keep, the first and the last among them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = {run.id: run.thinned(points).model_dump_json(exclude_defaults=True) for run in runs}
     write_whole(path, "".join(line + "\n" for line in lines.values()))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that no reader ever sees a part of it, also after a crash."""
+    """Write a file, and its folder if need be, so that no reader ever sees a part of it, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     # The process id: two sweeps may write the same run at once.
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:

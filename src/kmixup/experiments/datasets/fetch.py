@@ -264,7 +264,6 @@ def _openml(name: str, into: Path) -> None:
         words = (table["categories"] or {}).get(feature)  # scikit-learn numbers the words of a nominal column
         columns.append([words[int(code)] if words else f"{float(code):g}" for code in column])
     rows = zip(*columns, table["target"], strict=True)
-    into.mkdir(parents=True, exist_ok=True)
     write_whole(into / file, "".join(",".join(map(str, row)) + "\n" for row in rows))
 
 
