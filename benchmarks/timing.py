@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from random import Random
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
@@ -30,7 +31,9 @@ def in_turns(
     rare: Sequence[str] = (),
     wall: bool = False,
 ) -> Times:
-    """Seconds of every call of every contender, one call each per round, each round starting with another.
+    """Seconds of every call of every contender, one call each per round, every round in a new random order.
+
+    In one fixed order a contender would always find in the caches what the one before it had left there.
 
     Args:
         contenders: What to time, by name.
@@ -45,11 +48,11 @@ def in_turns(
     for name in names:
         contenders[name]()
     times: dict[str, list[Any]] = {name: [] for name in names}
-    begin, spent_rarely = perf_counter(), 0.0
+    begin, spent_rarely, order = perf_counter(), 0.0, Random(0)
     for turn in range(rounds[1]):
         if turn >= rounds[0] and perf_counter() - begin > budget:
             break
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in order.sample(names, len(names)):
             if name in rare and turn >= 3 and spent_rarely > budget / 2:
                 times[name].append(None)
                 continue

@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from kmixup import assign, cost_matrix, transport_cost
+from kmixup import assign, cost_matrix, transport, transport_cost
 from kmixup.transport import METRICS, _has_lapcpp, chained_cost
 
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}
@@ -241,6 +241,47 @@ def test_many_costs_are_solved_on_several_threads_to_the_same_cost(threads, monk
     assert used == [threads, 1]
 
 
+LEVELS = {
+    "noise": lambda c: c,
+    "rows of their own size": lambda c: c + 100 * torch.rand(c.shape[0], c.shape[1], 1, generator=generator(1)),
+    "a far row": lambda c: torch.where(torch.arange(c.shape[1]).unsqueeze(1) == 3, 1e9, c),
+    "a far column": lambda c: torch.where(torch.arange(c.shape[1]) == 3, 1e9, c),
+    "below zero": lambda c: c - 5,
+    "both signs": lambda c: c - 0.5,
+    "a sum beyond float32": lambda c: c * 3e38,
+    "both signs, sums beyond float32": lambda c: c * 1.6e38 * (-1.0) ** torch.arange(c.shape[1]),
+}
+
+
+@pytest.mark.parametrize("solver", ["lapcpp", "scipy"])
+@pytest.mark.parametrize("kind", LEVELS)
+@pytest.mark.parametrize("k", [16, 128])
+def test_levelled_rows_lead_to_the_same_cost(kind, solver, k, monkeypatch):
+    cost = LEVELS[kind](torch.rand(max(2, 2**13 // k**2), k, k, generator=generator(0)))
+    called = []
+    monkeypatch.setattr(transport, "_levelled", lambda c, level=transport._levelled: called.append(1) or level(c))
+    sigma = assign(cost, solver).numpy()
+    assert called
+    for matrix, found in zip(cost.double().numpy(), sigma, strict=True):
+        best = linear_sum_assignment(matrix)[1]
+        kept = [matrix[np.arange(k) != 3, columns[np.arange(k) != 3]] for columns in (found, best)]
+        if kind != "a far row":  # whose own cost would hide every digit of the others'
+            kept = [matrix[np.arange(k), columns] for columns in (found, best)]
+        if kind == "a far column":
+            kept = [costs[costs < 1e9] for costs in kept]
+        assert sorted(found) == list(range(k))
+        assert kept[0].sum() <= kept[1].sum() + 1e-6 * np.abs(kept[1]).sum()
+
+
+def test_levels_are_of_no_consequence_and_leave_no_cost_below_zero():
+    cost = torch.rand(8, 32, 32, generator=generator(0)) + torch.arange(32.0).unsqueeze(1)
+    levelled = transport._levelled(cost)
+    taken = cost - levelled
+    torch.testing.assert_close(taken, taken[..., :1].expand_as(taken), rtol=0, atol=1e-5)
+    assert levelled.min() >= 0
+    assert levelled.mean() < 0.1 * cost.mean()
+
+
 def test_a_planted_permutation_is_recovered():
     # A convex gradient moves points optimally (Brenier): y = grad phi(x) is matched with its own x.
     x = points(10, 40, 6, seed=0)
@@ -280,9 +321,11 @@ def test_lapcpp_is_what_the_tests_run_by_default():
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["auto", "scipy", "lapcpp", "enumerate"])
+@pytest.mark.parametrize(
+    ("solver", "k"),
+    [*itertools.product(["auto", "scipy", "lapcpp", "enumerate"], [2, 6]), ("scipy", 100), ("lapcpp", 100)],
+)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("k", [2, 6])
 def test_a_nonfinite_cost_is_refused_before_any_solver_sees_it(solver, bad, k):
     cost = torch.zeros(3, k, k)
     cost[1, 0, 1] = bad

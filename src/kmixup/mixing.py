@@ -9,6 +9,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import count
 from typing import Any, Literal, NamedTuple
@@ -297,7 +298,6 @@ class KMixup(nn.Module):
 
     # --- the draw -----------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def _draw(self, points: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         batch, device = points.shape[0], points.device
         lam_dtype = _lam_dtype(device)
@@ -312,7 +312,7 @@ class KMixup(nn.Module):
         k = self._fitting_k(batch, pairing)
         pairs = _pair(batch, k, pairing, generator, device)
         drawn = self._draw_lam(batch, k, pairs.order, generator)
-        lam = torch.tensor(drawn, dtype=lam_dtype, device=device)
+        lam = torch.from_numpy(drawn).to(device, lam_dtype)
         second = points if other is None else other
         if k == 1:  # nothing to match, so nothing has looked at the values yet
             matched = pairs.candidate
@@ -322,7 +322,9 @@ class KMixup(nn.Module):
         else:
             try:
                 x = points.reshape(batch, -1)
-                matched = self._match(x, x if other is None else other.reshape(batch, -1), pairs, k)
+                # The points are detached: only a metric of the caller's own can hold what has gradients.
+                with torch.no_grad() if callable(self.metric) else nullcontext():
+                    matched = self._match(x, x if other is None else other.reshape(batch, -1), pairs, k)
             except ValueError:
                 _refuse_rows(points, "x")
                 _refuse_rows(second, "x2")
