@@ -286,7 +286,8 @@ def _far_from_origin(blocks: Tensor, norms: Tensor) -> bool:
     """Whether distances from the very first point to its next ones nearly cancel, so that others will."""
     points, sums = blocks.numpy()[0, :17], norms.numpy()[0, :17]
     sums = sums[1:] + sums[0]
-    return bool((sums - 2 * (points[1:] @ points[0]) < 1.5 * _CANCELLATION[blocks.dtype] * sums).any())
+    dots = (points[1:, None] @ points[0])[:, 0]  # point by point: for all at once BLAS would wake a second thread
+    return bool((sums - 2 * dots < 1.5 * _CANCELLATION[blocks.dtype] * sums).any())
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -347,7 +348,7 @@ def _levelled(cost: Tensor) -> Tensor:
     share = 1 / cost.shape[-1]
     level = torch.sub(cost, columns, alpha=share).amin(-1, keepdim=True)
     level.add_(columns.amin(-1, keepdim=True), alpha=share)  # as a constant of each problem it decides nothing
-    return cost - level.clamp_(min=0).double()
+    return cost.to(torch.float64, copy=True).sub_(level.clamp_(min=0))
 
 
 @lru_cache(maxsize=32)
