@@ -36,6 +36,6 @@ def _rank() -> int | None:
     """This process's rank, None outside distributed runs. Spawned workers know it from torchrun's environment."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank() if torch.distributed.get_world_size() > 1 else None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return int(os.environ["RANK"])
     return None
