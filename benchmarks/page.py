@@ -120,8 +120,8 @@ Other precisions, at B = 512, k = 32, 3 x 32 x 32:
 ## Memory
 
 Extra memory at the peak of one call, as the operating system counts it, in units of the batch's own size. The result
-itself is one unit. The peak of the library is one copy of the batch and of one block more, so 1 + k / B, and a few numbers
-for each of the B * k costs.
+itself is one unit. At its peak the library holds a copy of the batch and of one block more, so 1 + k / B, and a few
+numbers for each of the B * k costs.
 
 ![Peak extra memory against k and against B](plots/speed_memory.png)
 
