@@ -16,40 +16,44 @@ from kmixup.experiments.recipe import read_recipe
 from kmixup.experiments.training import Training
 
 TRIALS = (5, 20)
-# After these many steps from equal weights the two ways are compared.
+# After these many steps from equal weights the two ways are compared, and again after a whole run.
 STEPS = 50
 
 
 def stacked(counts: list[int], budget: float) -> Iterator[dict[str, Any]]:
-    """One step of N networks at once beside N steps of one: forward, backward, optimiser."""
+    """One step of N networks at once beside N steps of one: forward, backward, optimiser; and where both end."""
     with threads(1):
         for table, dataset, k, alpha in SMALL:
             wanted = {"dataset": dataset, "k": k, "alpha": alpha, "method": "k-mixup"}
             cell = next(cell for cell in read_recipe(table).cells if cell.matches(wanted))
             for n in TRIALS:
                 pair = _Pair([Training(cell.trial(seed)) for seed in range(n)])
-                for _ in range(STEPS):
-                    pair.separate()
-                    pair.stacked()
-                difference = pair.difference()
+                pair.train(STEPS)
+                differences = {f"{STEPS} steps": pair.difference()}
+                pair.train(pair.steps - STEPS)
+                differences["a run"] = pair.difference()
                 times = in_turns({"separate": pair.separate, "stacked": pair.stacked}, budget=budget / 2)
                 case = {"section": "stacked", "threads": 1, "dtype": "float32", "B": pair.size, "k": k, "d": pair.width}
                 name = f"{n} trials: {table}, {dataset}"
                 gain = ratio(times, "separate", "stacked")
                 yield {**case, "quantity": f"gain of {name}", "value": gain, "unit": "ratio"}
-                yield {**case, "quantity": f"difference of {name}", "value": difference, "unit": "relative"}
+                for after, value in differences.items():
+                    quantity = f"difference after {after} of {name}"
+                    yield {**case, "quantity": quantity, "value": value, "unit": "relative"}
 
 
 class _Pair:
-    """The same networks twice: one by one, and stacked; each with one ready batch of its own data."""
+    """The same networks twice: one by one, and stacked; each with batches of its own data, the same for both."""
 
     def __init__(self, trainings: list[Training]) -> None:
-        trial = trainings[0].trial
-        self.size, self.width = trial.batch_size, trainings[0].data.x_train[0].numel()
+        trial, data = trainings[0].trial, [training.data for training in trainings]
+        self.size, self.width = trial.batch_size, data[0].x_train[0].numel()
         self.models = [training.model.train() for training in trainings]
-        self.x = torch.stack([training.data.x_train[: self.size] for training in trainings])
-        classes = trainings[0].data.num_classes
-        self.y = torch.stack([F.one_hot(t.data.y_train[: self.size], classes).float() for t in trainings])
+        self.points = torch.stack([part.x_train for part in data])
+        self.targets = torch.stack([F.one_hot(part.y_train, part.num_classes).float() for part in data])
+        self.steps = trial.epochs * (self.points.shape[1] // self.size)
+        self.generator = torch.Generator().manual_seed(0)
+        self.draw()
         stacked, self.buffers = stack_module_state(self.models)
         self.params = {name: value.detach().clone().requires_grad_() for name, value in stacked.items()}
         self.shape = copy.deepcopy(self.models[0]).to("meta")
@@ -75,6 +79,18 @@ class _Pair:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+
+    def draw(self) -> None:
+        """The next batch of every trial."""
+        batch = torch.randperm(self.points.shape[1], generator=self.generator)[: self.size]
+        self.x, self.y = self.points[:, batch], self.targets[:, batch]
+
+    def train(self, steps: int) -> None:
+        """Both ways, at the first learning rate."""
+        for _ in range(steps):
+            self.separate()
+            self.stacked()
+            self.draw()
 
     @torch.no_grad()
     def difference(self) -> float:
