@@ -57,6 +57,21 @@ def dtypes(counts: list[int], budget: float) -> Iterator[Row]:
             yield from _case("dtypes", 512, 32, (3, 32, 32), dtype, counts[0], budget)
 
 
+def solvers(counts: list[int], budget: float) -> Iterator[Row]:
+    """Every shape with lapcpp and with scipy, which solves where lapcpp is not installed."""
+    with threads(1):
+        for batch, k, shape in SHAPES:
+            x = images(batch, shape, 0, torch.float32)
+            mixers: dict[str, Callable[[], Any]] = {
+                name: partial(KMixup(k, 1.0, solver=name).plan, x) for name in ("lapcpp", "scipy")
+            }
+            times = in_turns(mixers, budget=budget / 2)
+            case = {"section": "solvers", "threads": 1, "dtype": "float32", "B": batch, "k": k, "d": x[0].numel()}
+            for name in mixers:
+                yield {**case, "quantity": name, "value": seconds(times, name), "unit": "s"}
+            yield {**case, "quantity": "scipy / lapcpp", "value": ratio(times, "scipy", "lapcpp"), "unit": "ratio"}
+
+
 def growth(counts: list[int], budget: float) -> Iterator[Row]:
     """Cost against k at B = 512, and against B at k = 32, for images of 3 x 32 x 32."""
     with threads(counts[0]):

@@ -67,6 +67,7 @@ def render() -> str:
         environment=_environment(),
         shapes=_shapes(read("shapes")),
         dtypes=_dtypes(read("dtypes")),
+        solvers=_solvers(read("solvers")),
         whole_pass=_whole_pass(read("whole-pass")),
         training=_training(read("training"), read("workers")),
         stacked=_stacked(read("stacked")),
@@ -113,6 +114,11 @@ Other precisions, at B = 512, k = 32, 3 x 32 x 32:
 
 {dtypes}
 
+Milliseconds to draw and match, without the mixing, with the optional lapcpp (`pip install "kmixup[fast]"`) and with
+scipy, which solves where lapcpp is missing; one thread:
+
+{solvers}
+
 ## Growth
 
 ![Milliseconds per batch against k and against B](plots/speed_growth.png)
@@ -155,7 +161,6 @@ they grow less; there a quarter of a trial is something else, and larger batches
 - Each case compares within one run. Cases may come from different runs, so compare ratios between rows, not times.
 - Noise stands in for images in the tables per batch. On real images a few distances per batch nearly cancel and are
   computed again; images that were not normalised cost one more pass over the batch.
-- With scipy instead of lapcpp (an optional dependency) the solver is slower.
 """
 
 
@@ -227,6 +232,14 @@ def _dtypes(rows: list[Row]) -> str:
         for (_, dtype, _), got in _by_case(rows).items()
     ]
     return _table(["", "library (ms)", *names], lines)
+
+
+def _solvers(rows: list[Row]) -> str:
+    lines = [
+        [", ".join(map(str, case)), _ms(got["lapcpp"]), _ms(got["scipy"]), _times(got["scipy / lapcpp"])]
+        for (_, _, case), got in _by_case(rows).items()
+    ]
+    return _table(["B, k, d", "lapcpp", "scipy", "scipy / lapcpp"], lines)
 
 
 def _whole_pass(rows: list[Row]) -> str:

@@ -11,6 +11,7 @@ from benchmarks import matching, memory, stacked, training
 SECTIONS = {
     "shapes": matching.shapes,
     "dtypes": matching.dtypes,
+    "solvers": matching.solvers,
     "growth": matching.growth,
     "whole-pass": matching.whole_pass,
     "memory": memory.peaks,
