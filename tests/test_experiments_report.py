@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from kmixup.experiments.claims import compare, holm, judge
+from kmixup.experiments.claims import _sets, compare, holm, judge
 from kmixup.experiments.recipe import Claim, read_recipe, recipe_names
 from kmixup.experiments.report import (
     claims_to_markdown,
@@ -290,6 +290,24 @@ def test_attacks_are_compared_one_by_one(recipe):
     found = judge(claim, recipe.cells, [errors(cell) | {(0, ""): 1.0} for cell in recipe.cells])
     assert "8 of 8 comparisons" in found.detail
     assert found.verdict == "held"
+
+
+NAMED = {"CIFAR-10": "cifar10", "MNIST": "mnist", "Arrhythmia": "arrhythmia"}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_claim_compares_cells_of_different_data_or_of_data_it_does_not_name(name):
+    recipe = read_recipe(name)
+    for claim in recipe.claims:
+        named = {dataset for word, dataset in NAMED.items() if word in claim.text}
+        for cells in _sets(claim, [(cell, {(0, ""): 1.0, (0, "8"): 1.0}) for cell in recipe.cells]).values():
+            ours = [cell for cell, _ in cells if cell.matches(claim.cells)]
+            theirs = [cell for cell, _ in cells if claim.kind == "best" or cell.matches(claim.than)]
+            if not ours or claim.kind == "below":
+                continue
+            datasets = {cell.settings.dataset for cell in ours + theirs}
+            assert len(datasets) == 1, claim.text
+            assert not named or datasets <= named, claim.text
 
 
 def test_comparison_is_scipys_paired_test():
