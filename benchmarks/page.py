@@ -279,14 +279,14 @@ def _judged(what: str, value: Value, target: str) -> list[str]:
 
 
 def _stacked(rows: list[Row]) -> str:
-    got = {row.quantity: row.value for row in rows}
-    names = [name.removeprefix("gain of ") for name in got if name.startswith("gain")]
-    ends = ("50 steps", "a run")
-    lines = []
-    for name in names:
-        differences = [f"{got[f'difference after {end} of {name}']:.1g}" for end in ends]
-        lines.append([name, f"{got[f'gain of {name}']:.2f}", *differences])
-    return _table(["", "gain", *(f"largest relative difference of a weight after {end}" for end in ends)], lines)
+    by_name: dict[str, dict[str, Value]] = {}
+    for row in rows:
+        what, _, name = row.quantity.partition(" of ")
+        by_name.setdefault(name, {})[what] = row.value
+    gain, *differences = next(iter(by_name.values()))
+    lines = [[name, f"{got[gain]:.2f}", *(f"{got[what]:.1g}" for what in differences)] for name, got in by_name.items()]
+    heads = [what.replace("difference", "largest relative difference of a weight") for what in differences]
+    return _table(["", gain, *heads], lines)
 
 
 def _plot_growth(rows: list[Row]) -> None:

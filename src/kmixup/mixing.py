@@ -312,7 +312,7 @@ class KMixup(nn.Module):
         k = self._fitting_k(batch, pairing)
         pairs = _pair(batch, k, pairing, generator, device)
         drawn = self._draw_lam(batch, k, pairs.order, generator)
-        lam = torch.from_numpy(drawn).to(device, lam_dtype)
+        lam = torch.from_numpy(drawn).to(lam_dtype).to(device)  # float64 does not exist on every device
         second = points if other is None else other
         if k == 1:  # nothing to match, so nothing has looked at the values yet
             matched = pairs.candidate

@@ -118,11 +118,11 @@ def chained_cost(x: Tensor, chain: Tensor, k: int, metric: Metric = "sqeuclidean
     if metric not in ("sqeuclidean", "euclidean") or _directly(later, earlier):
         return cost_matrix(later, earlier, metric)
     with _full_precision(x.device):
-        norms, to_later, to_earlier = _sq_norms(blocks), later, earlier
+        norms, centred = _sq_norms(blocks), blocks
         if blocks.numel() >= _PROBE_FROM and _far_from_origin(blocks, norms):
             centred = blocks - blocks[0].mean(0)  # any point amid the data will do
-            norms, to_later, to_earlier = _sq_norms(centred), centred[1:], centred[:-1]
-        cost, cancelled = _expanded(to_later, to_earlier, norms[1:], norms[:-1])
+            norms = _sq_norms(centred)
+        cost, cancelled = _expanded(centred[1:], centred[:-1], norms[1:], norms[:-1])
         if cancelled is not None:
             cost = _repaired(cost, cancelled, later, earlier)
         return cost if metric == "sqeuclidean" else cost.sqrt()
