@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kmixup import cli
+from kmixup.cli.app import app
 
 RECIPE = """
 title = "Mine"
@@ -36,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def kmixup(*arguments):
-    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "160"}, catch_exceptions=False)
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"}, catch_exceptions=False)
 
 
 def test_a_recipe_and_data_of_ones_own_are_reproduced_reported_and_exported(folder):

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from kmixup.cli import app
+from kmixup.cli.app import app
 
 
 @pytest.mark.slow

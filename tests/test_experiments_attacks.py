@@ -142,8 +142,10 @@ def test_sizes_that_are_not_sizes_are_refused(epsilon):
 
 def test_reports_show_errors_under_attack_beside_the_published_ones():
     from kmixup.experiments.recipe import read_recipe
-    from kmixup.experiments.report import attack_tables, make_report, to_html, to_markdown
+    from kmixup.experiments.report import to_html, to_markdown
+    from kmixup.experiments.report.table import attack_tables
     from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+    from kmixup.experiments.summary import make_report
 
     recipe = read_recipe("table7b").where(k=[1, 16])
     runs = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kmixup.experiments.curves import band, training_curves
+from kmixup.experiments.pictures.curves import band, training_curves
 from kmixup.experiments.recipe import read_recipe
-from kmixup.experiments.report import make_report
 from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+from kmixup.experiments.summary import make_report
 
 
 def finished(cell, seed, errors, epochs=(), diverged=False):

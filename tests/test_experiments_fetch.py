@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from kmixup.cli import app
+from kmixup.cli.app import app
 from kmixup.experiments.datasets import DATASETS
 from kmixup.experiments.datasets.fetch import FETCHABLE, Source, fetch, fetch_dataset, sources, unpack
 

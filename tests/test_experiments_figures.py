@@ -7,8 +7,10 @@ from matplotlib.collections import LineCollection
 from typer.testing import CliRunner
 
 from kmixup import theory
-from kmixup.cli import app
-from kmixup.experiments import figures, gallery
+from kmixup.cli.app import app
+from kmixup.experiments.pictures import couplings, toys
+from kmixup.experiments.pictures import theory as pictures
+from kmixup.style import save
 
 
 def generator(seed=0):
@@ -31,14 +33,14 @@ def segments(axes):
 
 def test_couplings_draws_a_column_for_every_k_and_set():
     sets = {"a": two_bars(), "b": two_bars(64)}
-    figure = figures.couplings(sets, (1, 16), 1.0, generator())
+    figure = couplings.couplings(sets, (1, 16), 1.0, generator())
     assert len(figure.axes) == 2 * 2 * 2
     assert [axes.get_title() for axes in figure.axes[:4]] == ["a, k = 1", "b, k = 1", "a, k = 16", "b, k = 16"]
 
 
 def test_couplings_join_data_points_and_are_black_exactly_across_the_classes():
     x, y = two_bars()
-    figure = figures.couplings({"bars": (x, y)}, (1, 32), 1.0, generator())
+    figure = couplings.couplings({"bars": (x, y)}, (1, 32), 1.0, generator())
     for axes in figure.axes[:2]:
         lines = segments(axes)
         assert sum(map(len, lines)) == len(x)
@@ -52,7 +54,7 @@ def test_couplings_join_data_points_and_are_black_exactly_across_the_classes():
 
 def test_vicinal_points_lie_on_the_couplings():
     x, y = two_bars()
-    figure = figures.couplings({"bars": (x, y)}, (8,), 1.0, generator())
+    figure = couplings.couplings({"bars": (x, y)}, (8,), 1.0, generator())
     top, bottom = figure.axes
     ends = np.concatenate([np.stack(lines) for lines in segments(top) if lines])
     mixed = np.asarray(bottom.collections[0].get_offsets())
@@ -66,21 +68,21 @@ def test_partner_distributions_names_the_share_of_the_other_class():
     x, y = two_bars(16)
     distribution = torch.zeros(16, dtype=torch.float64)
     distribution[0], distribution[1] = 0.75, 0.25  # point 1 is of the other class
-    figure = figures.partner_distributions({"bars": figures.Partners(x, y, 0, distribution)}, 4)
+    figure = toys.partner_distributions({"bars": toys.Partners(x, y, 0, distribution)}, 4)
     assert figure.axes[0].get_title() == "bars\n25 % to the other class"
 
 
 def test_decision_surfaces_say_when_the_protocol_was_reduced(tmp_path):
     x, y = two_bars(16)
-    surface = figures.Surface(torch.linspace(0, 1, 64).view(8, 8), (0.0, 4.0, 0.0, 1.0), x, y, 0.125)
-    figure = figures.decision_surfaces({"bars": {"ERM": surface, "mixup": surface}}, note="reduced protocol: 3 epochs")
+    surface = toys.Surface(torch.linspace(0, 1, 64).view(8, 8), (0.0, 4.0, 0.0, 1.0), x, y, 0.125)
+    figure = toys.decision_surfaces({"bars": {"ERM": surface, "mixup": surface}}, note="reduced protocol: 3 epochs")
     assert [axes.get_title() for axes in figure.axes[:2]] == ["ERM: test error 12.5 %", "mixup: test error 12.5 %"]
     assert figure.get_suptitle() == "reduced protocol: 3 epochs"
 
 
 def test_the_same_picture_is_the_same_file(tmp_path):
     files = [
-        figures.save(figures.couplings({"bars": two_bars()}, (4,), 1.0, generator()), tmp_path / name)
+        save(couplings.couplings({"bars": two_bars()}, (4,), 1.0, generator()), tmp_path / name)
         for name in ("first", "second")
     ]
     for first, second in zip(*files, strict=True):
@@ -91,20 +93,22 @@ def test_the_same_picture_is_the_same_file(tmp_path):
 
 def test_theory_plots_draw_the_studies_they_are_given():
     supports = [theory.study_support(m, [1, 64, 128], pairs=256, generator=generator()) for m in (theory.sphere(1),)]
-    left, right = figures.manifold_support(supports).axes
+    left, right = pictures.manifold_support(supports).axes
     assert_line(left, supports[0].share)
     assert f"slope {supports[0].slope(64):.2f}" in right.get_legend().get_texts()[0].get_text()
 
     balls = theory.Balls(torch.tensor([[0.0, 0.0], [9.0, 0.0]], dtype=torch.float64), 0.5)
     studies = theory.study_clusters(balls, [4, 16], draws=20, generator=generator())
-    (axes,) = figures.crossing_matches({"two": studies}).axes
+    (axes,) = pictures.crossing_matches({"two": studies}).axes
     assert_line(axes, [s.lemma_exact / s.k for s in studies])
 
-    (axes,) = figures.bands({"disks": ([4, 16], {"eps": [0.2, 0.9]})}).axes
+    (axes,) = pictures.bands({"disks": ([4, 16], {"eps": [0.2, 0.9]})}).axes
     assert_line(axes, [0.2, 0.9])
 
-    study = figures.ExpansionStudy([0.1, 0.2], {1: [1e-4, 8e-4]}, [1, 2], {"R": [0.5, 0.1]}, 1.0, [0.1, 1], {1: [3, 4]})
-    for axes, values in zip(figures.expansion(study).axes, ([1e-4, 8e-4], [0.5, 0.1], [3, 4]), strict=True):
+    study = pictures.ExpansionStudy(
+        [0.1, 0.2], {1: [1e-4, 8e-4]}, [1, 2], {"R": [0.5, 0.1]}, 1.0, [0.1, 1], {1: [3, 4]}
+    )
+    for axes, values in zip(pictures.expansion(study).axes, ([1e-4, 8e-4], [0.5, 0.1], [3, 4]), strict=True):
         assert_line(axes, values)
 
 
@@ -129,7 +133,7 @@ def test_reproduce_draws_figure_1_with_fewer_epochs(tmp_path):
 
 @pytest.mark.slow
 def test_figure_3_and_the_theory_pictures_are_drawn(tmp_path):
-    files = gallery.figure3(tmp_path, draws=200) + gallery.theory_pictures(tmp_path, max_k=64)
+    files = toys.figure3(tmp_path, draws=200) + pictures.theory_pictures(tmp_path, max_k=64)
     assert len(files) == 10
     assert all(file.stat().st_size > 5000 for file in files)
 

@@ -13,7 +13,6 @@ from kmixup.experiments.claims import _sets, compare, holm, judge
 from kmixup.experiments.recipe import Claim, read_recipe, recipe_names
 from kmixup.experiments.report import (
     claims_to_markdown,
-    make_report,
     print_report,
     to_csv,
     to_html,
@@ -21,6 +20,7 @@ from kmixup.experiments.report import (
     write_report,
 )
 from kmixup.experiments.runs import Curves, Environment, Run, RunStore, Seconds
+from kmixup.experiments.summary import make_report
 
 RECIPE = """
 title = "Mine <b>"

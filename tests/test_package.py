@@ -19,6 +19,7 @@ SOURCE = ROOT / "src" / "kmixup"
 LAYERS = {
     "transport": 0,
     "streams": 0,
+    "style": 0,
     "plan": 0,
     "mixing": 1,
     "calibration": 2,

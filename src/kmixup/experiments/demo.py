@@ -8,22 +8,16 @@ from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from torch import Generator
 
 from kmixup.experiments.datasets import DATASETS
-from kmixup.experiments.figures import BLUE, GREEN, ORANGE, draw_couplings, style
+from kmixup.experiments.pictures.demo import method_name, picture
 from kmixup.experiments.recipe import Cell, Recipe, read_recipe
 from kmixup.experiments.reproduce import run_trials
 from kmixup.experiments.runs import Run, RunStore
-
-_COLOURS = (ORANGE, BLUE, GREEN)
+from kmixup.style import style
 
 
 def demo(out: Path, *, jobs: int, trials: int | None = None, epochs: int | None = None, console: Console) -> bool:
@@ -61,41 +55,6 @@ def demo(out: Path, *, jobs: int, trials: int | None = None, epochs: int | None 
     return not result.failed
 
 
-def picture(recipe: Recipe, runs: Sequence[Sequence[Run]]) -> Figure:
-    """Left: couplings and vicinal points at k = 1 and 32 on a 2-D set. Right: test error over the epochs.
-
-    Args:
-        recipe: The demo's recipe.
-        runs: The runs of each cell.
-
-    Returns:
-        The figure.
-    """
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1)).flat  # pyright: ignore[reportAttributeAccessIssue]
-    bars = DATASETS["four-bars"](None, 0)
-    x, y = bars.x_train[:256], bars.y_train[:256]
-    draw_couplings(left, {"": (x, y)}, (1, 32), 1.0, Generator().manual_seed(0))
-    left.suptitle("whom a point is mixed with, and what comes of it", fontsize=9)
-    _curves(right.subplots(), recipe, runs)
-    return figure
-
-
-def _curves(axes: Axes, recipe: Recipe, runs: Sequence[Sequence[Run]]) -> None:
-    for cell, of_cell, colour in zip(recipe.cells, runs, _COLOURS, strict=True):
-        finished = [run.curves.test_error for run in of_cell if not run.diverged]
-        if finished:
-            errors = 100 * np.array(finished)
-            epochs = np.arange(1, errors.shape[1] + 1)
-            axes.plot(epochs, errors.mean(0), color=colour, label=_name(cell))
-            axes.fill_between(epochs, errors.min(0), errors.max(0), color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="epoch", ylabel="test error (%), mean and range over seeds", yscale="log", title=recipe.title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.legend()
-
-
 def _table(recipe: Recipe, runs: Sequence[Sequence[Run]]) -> Table:
     (epsilon,) = recipe.cells[0].settings.attack_epsilons
     table = Table(title=recipe.title, title_justify="left", box=SIMPLE_HEAD, padding=0)
@@ -105,7 +64,7 @@ def _table(recipe: Recipe, runs: Sequence[Sequence[Run]]) -> Table:
     for cell, of_cell in zip(recipe.cells, runs, strict=True):
         matches = [run.match for run in of_cell if run.match is not None]
         table.add_row(
-            _name(cell),
+            method_name(cell),
             _estimate([100 * run.final_error for run in of_cell if run.final_error is not None]),
             _estimate([100 * error for run in of_cell for error in run.attack_error.values()]),
             f"{math.sqrt(mean(match.matched_sq_distance for match in matches)):.2f}" if matches else "",
@@ -121,11 +80,6 @@ def _estimate(values: Sequence[float]) -> str:
         return ""
     error = f" +- {stdev(values) / math.sqrt(len(values)):.2f}" if len(values) > 1 else ""
     return f"{mean(values):.2f}{error}"
-
-
-def _name(cell: Cell) -> str:
-    settings = cell.settings
-    return {"erm": "no mixup", "mixup": "mixup"}.get(settings.method, f"k-mixup, k={settings.k}")
 
 
 def _runs(cell: Cell, store: RunStore) -> list[Run]:

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kmixup.experiments.recipe import Recipe
-from kmixup.experiments.report import make_report, print_report, row_name
+from kmixup.experiments.report import print_report
 from kmixup.experiments.runs import RunStore
+from kmixup.experiments.summary import make_report, row_name
 from kmixup.experiments.sweep import Outcome, SweepResult, estimate_seconds, sweep
 from kmixup.experiments.training import calibrate_trial
 

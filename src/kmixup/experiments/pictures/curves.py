@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kmixup.experiments.figures import style
-from kmixup.experiments.report import Report, row_name
 from kmixup.experiments.runs import Run
+from kmixup.experiments.summary import Report, row_name
+from kmixup.style import style
 
 Measure = Literal["train_accuracy", "test_error", "train_loss"]
 

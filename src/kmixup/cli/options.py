@@ -1,0 +1,33 @@
+"""How commands say what their parameters are, and the parameters that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Help:
+    """What the command line shows of a parameter, as metadata of its annotation.
+
+    Attributes:
+        text: One line.
+        flag: The option's name, where it is not the parameter's.
+        min: Smallest value.
+    """
+
+    text: str
+    flag: str | None = None
+    min: float | None = None
+
+
+Name = Annotated[str, Help("table1, table1a, ..., or the path of a recipe (.toml).")]
+DataDir = Annotated[Path | None, Help("Folder with the data files.")]
+Out = Annotated[Path, Help("Folder of run files.")]
+Also = Annotated[list[Path] | None, Help("JSON-lines files or folders whose runs count too; repeatable.")]
+Where = Annotated[list[str] | None, Help("Only these cells, such as k=1,16 or group=a; repeatable.")]
+Set = Annotated[list[str] | None, Help("Another setting for all cells, such as metric=euclidean.", flag="--set")]
+Epochs = Annotated[int | None, Help("Another number of epochs: a reduced protocol, and marked so.", min=1)]
+Device = Annotated[str, Help("Where to train: cpu, cuda, cuda:1, mps.")]
+Jobs = Annotated[int | None, Help("Processes; default: one per CPU core.", min=1)]

@@ -1,0 +1,201 @@
+"""Commands about tables and figures: running, reporting, claims, costs, curves, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from kmixup.cli.options import Also, DataDir, Device, Epochs, Help, Jobs, Name, Out, Set, Where
+
+if TYPE_CHECKING:
+    from kmixup.experiments.recipe import Recipe
+
+
+def reproduce(
+    name: Annotated[str, Help("table1, table1a, ..., figure1, figure2, figure3, theory, or a recipe's path (.toml).")],
+    *,
+    trials: Annotated[int | None, Help("Seeds per cell.", min=1)] = None,
+    epochs: Epochs = None,
+    where: Where = None,
+    settings: Set = None,
+    jobs: Jobs = None,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    device: Device = "cpu",
+    ray: Annotated[str | None, Help("Address of a Ray cluster to run on: auto, local, host:port.")] = None,
+    dry_run: Annotated[bool, Help("Print the cells and a time estimate; run nothing.", flag="--dry-run")] = False,
+) -> bool:
+    """Run a table's trials that are not finished yet, then report; or draw a picture, as PDF and PNG.
+
+    Killed or interrupted, run the same command again: finished trials are kept.
+    """
+    if name == "theory" or name.startswith("figure"):
+        for_tables = {"trials": trials, "where": where, "set": settings, "jobs": jobs, "also": also, "ray": ray}
+        refused = [f"--{option}" for option, value in {**for_tables, "dry-run": dry_run}.items() if value]
+        _draw(name, out, epochs, refused)
+        return True
+    from joblib import cpu_count
+    from rich.console import Console
+
+    from kmixup.experiments import reproduce as command
+    from kmixup.experiments.runs import RunStore
+
+    console, jobs = Console(), jobs or cpu_count()
+    whole = _recipe(name, where, settings)
+    recipe = whole.override(trials=trials, epochs=epochs)
+    store = RunStore(out, also or [])
+    if dry_run:
+        command.show_plan(recipe, store, jobs=jobs, data_dir=data_dir, device=device, console=console)
+        return True
+    return command.reproduce(
+        recipe, store, beside=whole, jobs=jobs, data_dir=data_dir, device=device, ray=ray, console=console
+    )
+
+
+def report(
+    name: Name,
+    *,
+    where: Where = None,
+    settings: Set = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    measure: Annotated[str, Help("final, or best: the best epoch, chosen on the test data.")] = "final",
+    to: Annotated[Path | None, Help("Write a file instead; its ending says what: .md, .csv, .html.")] = None,
+) -> None:
+    """Show what the runs say beside what the paper says. Made from run files alone."""
+    from rich.console import Console
+
+    from kmixup.experiments.report import print_report, write_report
+    from kmixup.experiments.reproduce import print_broken
+    from kmixup.experiments.runs import RunStore
+    from kmixup.experiments.summary import MEASURES, make_report
+
+    if measure not in MEASURES:
+        raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
+    store = RunStore(out, also or [])
+    made = make_report(_recipe(name, where, settings), store.all(), measure=measure)
+    print_broken(store, Console(stderr=True))
+    if to is None:
+        print_report(made, Console())
+    else:
+        write_report(made, to)
+
+
+def claims(
+    names: Annotated[list[str] | None, Help("table1, table3, ...; default: every table.")] = None,
+    *,
+    out: Out = Path("runs"),
+    also: Also = None,
+    to: Annotated[Path | None, Help("Write a Markdown file instead.")] = None,
+) -> None:
+    """Say of every claim of the tables: held, not held, or not tested by these runs.
+
+    They are the paper's sentences, but for those of recipes with a dash in the name: our small versions and checks.
+    """
+    from rich.console import Console
+
+    from kmixup.experiments.recipe import recipe_names
+    from kmixup.experiments.report import claims_to_markdown
+    from kmixup.experiments.reproduce import print_broken
+    from kmixup.experiments.runs import RunStore, write_whole
+    from kmixup.experiments.summary import make_report
+
+    store = RunStore(out, also or [])
+    runs = list(store.all())
+    print_broken(store, Console(stderr=True))
+    text = claims_to_markdown([make_report(_recipe(name, None, None), runs) for name in names or recipe_names()])
+    if to is None:
+        print(text)
+    else:
+        write_whole(to, text)
+
+
+def cost(
+    names: Annotated[list[str], Help("table3, table9, ...: any image or speech tables.")],
+    *,
+    tflops: Annotated[float, Help("Speed that training reaches, in 10^12 operations per second.", min=1e-6)] = 10.0,
+    settings: Set = None,
+) -> None:
+    """Count the floating-point operations of whole tables, and what hours they take at a given speed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kmixup.experiments.cost import recipe_costs
+
+    table = Table("table", "trials", "10^15 per trial", "cost matrices", f"hours at {tflops:g} TFLOP/s, all trials")
+    for name in names:
+        for found in recipe_costs(_recipe(name, None, settings)):
+            numbers = [f"{found.per_trial / 1e15:.3g}", f"{found.matching:.2%}", f"{found.hours(tflops * 1e12):.1f}"]
+            table.add_row(f"{name}: {found.title}", str(found.trials), *numbers)
+    Console().print(table)
+
+
+def curves(
+    name: Name,
+    *,
+    to: Annotated[Path, Help("Where, without ending: a PDF and a PNG are written.")],
+    where: Where = None,
+    settings: Set = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+) -> None:
+    """Draw training curves from run files: mean and band over trials, a line per cell.
+
+    The paper's Figure 4: kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4
+    """
+    from rich.console import Console
+
+    from kmixup.experiments.pictures.curves import training_curves
+    from kmixup.experiments.runs import RunStore
+    from kmixup.experiments.summary import make_report
+    from kmixup.style import save
+
+    made = make_report(_recipe(name, where, settings), RunStore(out, also or []).all())
+    for file in save(training_curves(made), to):
+        Console().print(str(file), soft_wrap=True)
+
+
+def export(
+    name: Annotated[str, Help("table1, or the path of a recipe (.toml).")],
+    *,
+    to: Annotated[Path, Help("Folder for NAME.jsonl and NAME.md.")] = Path("results"),
+    settings: Set = None,
+    out: Out = Path("runs"),
+    also: Also = None,
+    points: Annotated[int, Help("Points of each learning curve to keep.", min=2)] = 12,
+) -> None:
+    """Write a table's runs to one JSON-lines file, a run a line, and its report beside it."""
+    from kmixup.experiments.report import write_report
+    from kmixup.experiments.runs import RunStore, write_lines
+    from kmixup.experiments.summary import make_report
+
+    recipe = _recipe(name, None, settings)
+    made = make_report(recipe, RunStore(out, also or []).all())
+    write_lines(to / f"{recipe.name}.jsonl", [run for cell in made.cells for run in cell.runs], points)
+    write_report(made, to / f"{recipe.name}.md")
+
+
+def _draw(name: str, out: Path, epochs: int | None, refused: list[str]) -> None:
+    from rich.console import Console
+
+    from kmixup.experiments.pictures import PICTURES
+    from kmixup.experiments.recipe import unknown
+
+    if name not in PICTURES:
+        raise ValueError(unknown("picture", name, PICTURES))
+    if epochs is not None and name != "figure1":
+        refused.append("--epochs")
+    if refused:
+        raise ValueError(f"{', '.join(refused)} does not apply to {name}. Leave it out.")
+    console = Console()
+    with console.status(f"drawing {name}"):
+        files = PICTURES[name](out) if epochs is None else PICTURES[name](out, epochs=epochs)
+    for file in files:
+        console.print(str(file), soft_wrap=True)
+
+
+def _recipe(name: str, where: list[str] | None, settings: list[str] | None) -> Recipe:
+    from kmixup.experiments.recipe import parse_settings, read_recipe
+
+    return read_recipe(name).where(**parse_settings(where or [])).override(**parse_settings(settings or []))

@@ -1,0 +1,89 @@
+"""Commands about one trial: training it, attacking what it trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from kmixup.cli.options import DataDir, Device, Help, Out
+
+if TYPE_CHECKING:
+    from kmixup.experiments.training import Training
+
+
+def train(
+    settings: Annotated[list[str], Help("Settings of the trial: dataset=iris k=16 alpha=1 ...")],
+    *,
+    recipe: Annotated[str | None, Help("Take other settings from the first cell that fits.")] = None,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+    device: Device = "cpu",
+    threads: Annotated[int, Help("CPU threads.", min=1)] = 1,
+    keep: Annotated[bool, Help("Keep the trained model beside its run file, to attack it.", flag="--keep")] = False,
+) -> None:
+    """Train and test one trial, and write its run file. Killed, it resumes where it was half a minute before.
+
+    Example: kmixup train dataset=iris model=fc model_options.hidden=[120,84] k=16 alpha=1 batch_size=32 lr=0.005
+
+    On several devices: torchrun --nproc-per-node 2 -m kmixup train ...
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
+    from kmixup.experiments.distributed import here, leave, process_group
+    from kmixup.experiments.recipe import make_trial, parse_settings
+    from kmixup.experiments.runs import RunStore
+    from kmixup.experiments.training import run
+
+    trial = make_trial(parse_settings(settings), recipe)
+    store = RunStore(out)
+    with process_group(device) as device:
+        console = Console(quiet=not here().first)
+        finished = store.get(trial)
+        if finished is None:
+            store.check_writable()
+            bar = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
+
+            def advance(training: Training) -> None:
+                next(bar, None)
+
+            finished = run(
+                trial,
+                data_dir=data_dir,
+                device=device,
+                threads=threads,
+                checkpoints=checkpoint_dir(out),
+                models=out if keep else None,
+                on_epoch=advance,
+            )
+            if here().first:
+                store.put(finished)
+                discard_checkpoint(checkpoint_dir(out), trial)
+        else:
+            console.print("This trial was run before; nothing to do.")
+        error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"
+        console.print(f"{error} in {finished.seconds.total:.1f} s, {store.path(trial)}")
+    leave()
+
+
+def attack(
+    run_file: Annotated[Path, Help("Run file of a trial that was trained with --keep.")],
+    *,
+    epsilons: Annotated[str, Help("Sizes in 1/255 of the pixel range.")] = "0.5,1,2,4,8,16",
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+) -> None:
+    """Attack a trained model with FGSM: its error on the test images, by the size of the attack."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kmixup.experiments.attacks import attack_run
+
+    errors = attack_run(run_file, [float(text) for text in epsilons.split(",")], data_dir=data_dir, device=device)
+    table = Table(title=f"FGSM, {run_file.stem}")
+    table.add_column("epsilon / (1/255)", justify="right")
+    table.add_column("error %", justify="right")
+    for epsilon, error in errors.items():
+        table.add_row(f"{epsilon:g}", f"{100 * error:.2f}")
+    Console().print(table)

@@ -1,0 +1,14 @@
+"""Pictures by name: each computes what it shows, draws it in the one style, and returns the files it wrote."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kmixup.experiments.pictures.theory import theory_pictures
+from kmixup.experiments.pictures.toys import figure1, figure2, figure3
+
+PICTURES: dict[str, Callable[..., list[Path]]] = {
+    "figure1": figure1,
+    "figure2": figure2,
+    "figure3": figure3,
+    "theory": theory_pictures,
+}

@@ -1,0 +1,24 @@
+"""Writers of reports; what they write is computed in `kmixup.experiments.summary`, from run files alone."""
+
+from pathlib import Path
+
+from kmixup.experiments.report.csv import to_csv
+from kmixup.experiments.report.html import to_html
+from kmixup.experiments.report.markdown import claims_to_markdown, to_markdown
+from kmixup.experiments.report.terminal import print_report
+from kmixup.experiments.runs import write_whole
+from kmixup.experiments.summary import Report
+
+__all__ = ["claims_to_markdown", "print_report", "to_csv", "to_html", "to_markdown", "write_report"]
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the report to a file: ``.md``, ``.csv`` or ``.html``.
+
+    Raises:
+        ValueError: If the file has another ending.
+    """
+    renderings = {".md": to_markdown, ".csv": to_csv, ".html": to_html}
+    if path.suffix not in renderings:
+        raise ValueError(f"a report file ends in {', '.join(renderings)}, got {path.name!r}.")
+    write_whole(path, renderings[path.suffix](report))
