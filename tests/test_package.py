@@ -17,6 +17,9 @@ SOURCE = ROOT / "src" / "kmixup"
 
 # A module imports only from layers before its own. Adapters and experiments stand beside each other.
 LAYERS = {
+    "native": -1,
+    "_native": -1,
+    "config": 0,
     "transport": 0,
     "streams": 0,
     "style": 0,

@@ -14,6 +14,7 @@ from kmixup.calibration import (
     mean_sq_distance,
     min_lam_sq,
 )
+from kmixup.config import show_config
 from kmixup.diagnostics import Diagnosis, KDiagnosis, diagnose
 from kmixup.manifold import KManifoldMixup
 from kmixup.mixing import KMixup
@@ -40,5 +41,6 @@ __all__ = [
     "matched_sq_distance",
     "mean_sq_distance",
     "min_lam_sq",
+    "show_config",
     "transport_cost",
 ]

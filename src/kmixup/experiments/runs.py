@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -97,7 +97,7 @@ class Run(Strict):
     seconds: Seconds
     environment: Environment
     note: str = ""
-    finished: str = Field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    finished: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def thinned(self, points: int) -> Run:
         """The same run with ``points`` entries of each learning curve, rounded to four digits."""
