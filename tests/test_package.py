@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "kmixup"
 # A module imports only from layers before its own. Adapters and experiments stand beside each other.
 LAYERS = {
     "native": -1,
-    "_native": -1,
+    "_native": -2,
     "config": 0,
     "transport": 0,
     "streams": 0,
