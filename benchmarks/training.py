@@ -22,8 +22,9 @@ from torchvision.datasets import MNIST
 
 from benchmarks.timing import in_turns, ratio, seconds, threads
 from kmixup import KMixup
-from kmixup.experiments.recipe import Trial, read_recipe
+from kmixup.experiments.recipe import read_recipe
 from kmixup.experiments.training import Training
+from kmixup.experiments.trial import Trial
 
 Row = dict[str, Any]
 

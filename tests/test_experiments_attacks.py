@@ -144,7 +144,7 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
     from kmixup.experiments.recipe import read_recipe
     from kmixup.experiments.report import to_html, to_markdown
     from kmixup.experiments.report.table import attack_tables
-    from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+    from kmixup.experiments.run import Curves, Environment, Run, Seconds
     from kmixup.experiments.summary import make_report
 
     recipe = read_recipe("table7b").where(k=[1, 16])
@@ -157,6 +157,7 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
                 Run(
                     id=trial.id,
                     trial=trial,
+                    source="",
                     final_error=0.01,
                     best_error=0.01,
                     attack_error=attack,

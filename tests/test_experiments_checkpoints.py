@@ -14,10 +14,12 @@ from kmixup.experiments.attacks import attack_run
 from kmixup.experiments.checkpoints import checkpoint_dir, checkpoint_path, model_path
 from kmixup.experiments.datasets import DATASETS, Data
 from kmixup.experiments.distributed import Place
-from kmixup.experiments.recipe import Trial, make_trial, parse_settings, read_recipe
+from kmixup.experiments.files import parse_settings
+from kmixup.experiments.recipe import make_trial, read_recipe
 from kmixup.experiments.runs import RunStore
 from kmixup.experiments.sweep import sweep
 from kmixup.experiments.training import Training, run
+from kmixup.experiments.trial import Trial
 
 
 @pytest.fixture(autouse=True)
@@ -240,7 +242,8 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
     script.write_text(
         "import json, pathlib, torch\n"
         "from kmixup.experiments.distributed import here, leave, process_group\n"
-        "from kmixup.experiments.recipe import make_trial, parse_settings\n"
+        "from kmixup.experiments.files import parse_settings\n"
+        "from kmixup.experiments.recipe import make_trial\n"
         "from kmixup.experiments.training import Training\n"
         "with process_group('cpu'):\n"
         f"    training = Training(make_trial(parse_settings({settings.split()!r})))\n"

@@ -7,7 +7,7 @@ import torch
 
 from kmixup.experiments.pictures.curves import band, training_curves
 from kmixup.experiments.recipe import read_recipe
-from kmixup.experiments.runs import Curves, Environment, Run, Seconds
+from kmixup.experiments.run import Curves, Environment, Run, Seconds
 from kmixup.experiments.summary import make_report
 
 
@@ -16,6 +16,7 @@ def finished(cell, seed, errors, epochs=(), diverged=False):
     return Run(
         id=trial.id,
         trial=trial,
+        source="",
         final_error=errors[-1],
         best_error=min(errors),
         diverged=diverged,

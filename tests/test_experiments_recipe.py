@@ -1,11 +1,17 @@
 """Recipes and trials."""
 
+import hashlib
+import json
 import math
 from pathlib import Path
 
 import pytest
 
-from kmixup.experiments.recipe import Claim, Trial, make_trial, parse_settings, read_recipe, recipe_names
+from kmixup.experiments.files import parse_settings
+from kmixup.experiments.readings import READINGS, read, readings_of
+from kmixup.experiments.recipe import Cell, Claim, Published, make_trial, read_recipe, recipe_names
+from kmixup.experiments.runs import RunStore
+from kmixup.experiments.trial import Trial
 
 TRIAL = {"dataset": "iris", "model": "fc", "model_options": {"hidden": [4]}}
 
@@ -67,8 +73,10 @@ def test_a_recipe_of_ones_own_is_read_from_its_path(tmp_path):
     [
         (("epochs = 3", "epoch = 3"), r"mine.toml: cell 1: unknown setting 'epoch'. Did you mean 'epochs'\?"),
         (("title", "titel"), "Did you mean 'title'"),
-        (('"iris"', '"irsi"'), "unknown dataset 'irsi'. Did you mean 'iris'"),
-        (('"fc"', '"fcc"'), "unknown model 'fcc'. Did you mean 'fc'"),
+        (
+            ('title = "Mine"', 'title = "Mine"\nreading = "as-printd"'),
+            "cell 1: unknown reading 'as-printd'. Did you mean",
+        ),
         (("error = 3.0", "eror = 3.0"), "unknown setting 'eror'. Did you mean 'error'"),
         (("k = 4", "k = 0"), "cell 1: k: Input should be greater than or equal to 1"),
         (("k = 4", "k = 4\nmethod = 'erm'"), "method 'erm' mixes nothing, got k = 4"),
@@ -128,6 +136,15 @@ def test_an_id_depends_on_what_changes_the_numbers_and_on_nothing_else():
     assert Trial(**TRIAL, k=4, alpha=1, lr=0.1).id == trial.id  # a default written out
 
 
+def test_an_id_hashes_every_setting_that_matters_and_the_schema_so_that_no_default_can_be_edited_in_silence():
+    """Golden: it changes with any default, any name of a setting, and the schema number."""
+    trial = Trial(**TRIAL, k=4, alpha=1.0)
+    settings = json.loads(trial.model_dump_json())
+    assert set(settings) == set(Trial.model_fields)
+    expected = hashlib.sha256(json.dumps({"schema": 2, **settings}, sort_keys=True).encode()).hexdigest()[:16]
+    assert trial.id == expected == "8082b1d479c3fe0e"
+
+
 def test_k_mixup_with_k_1_is_mixup_whatever_the_metric_and_shares_its_runs():
     mixup = Trial(**TRIAL, method="mixup", alpha=1.0)
     assert Trial(**TRIAL, k=1, alpha=1.0).id == mixup.id
@@ -156,6 +173,7 @@ def test_settings_are_parsed_as_typed():
         "lr": 0.005,
         "model_options": {"hidden": [3, 4]},
     }
+    assert parse_settings(["a=True", "b=False", "c=true"]) == {"a": True, "b": False, "c": True}
     with pytest.raises(ValueError, match="a setting is name=value, got 'k'"):
         parse_settings(["k"])
 
@@ -187,3 +205,67 @@ def test_published_numbers_match_the_paper_where_a_column_says_them():
     assert (table1.published.error, table1.published.xi) == (0.27, 3.0)
     iris = read_recipe("table5").where(dataset="iris", k=8, alpha=0.05).cells[0]
     assert (iris.published.error, iris.published.xi) == (2.5, 0.07)
+
+
+# --- readings ---------------------------------------------------------------------------------------------------------
+
+
+def test_alpha_itself_is_the_default_reading_everywhere():
+    assert Trial(**TRIAL, k=4, alpha=1.0).alpha_rule == "none"
+    assert make_trial({**TRIAL, "k": 4, "alpha": 1.0}).alpha_rule == "none"
+    (cell,) = read_recipe("table8").where(k=16, alpha=1).cells
+    assert cell.reading == "as-trained"
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_a_reading_is_its_settings_and_nothing_else(name):
+    trial = read({**TRIAL, "k": 4, "alpha": 1.0}, name)
+    plain = Trial(**TRIAL, k=4, alpha=1.0)
+    differing = {field for field in Trial.model_fields if getattr(trial, field) != getattr(plain, field)}
+    assert differing <= set(READINGS[name].settings)
+    assert readings_of(trial) == (name,)
+    assert readings_of(Trial(**TRIAL, method="erm")) == tuple(READINGS)
+
+
+def test_a_cell_has_a_trial_per_reading_and_shares_it_where_a_reading_changes_nothing():
+    cell = Cell("", {**TRIAL, "k": 4, "alpha": 1.0}, Published(), 3, "as-printed")
+    assert cell.trial(2) == cell.trial(2, "as-printed")
+    assert len({cell.trial(2, name).id for name in READINGS}) == len(READINGS)
+    for given in ({"method": "erm"}, {"k": 1, "alpha": 1.0, "pairing": "shuffle"}, {"method": "mixup"}):
+        same = Cell("", {**TRIAL, **given}, Published(), 1)
+        ids = {same.trial(0, name).id for name in READINGS if name != "as-released"}
+        assert len(ids) == 1
+    erm = Cell("", {**TRIAL, "method": "erm"}, Published(), 1)
+    assert erm.trial(0, "as-released").id == erm.trial(0).id
+
+
+def test_the_release_has_its_extra_pass_for_k_above_one_and_its_method_replaces_k_mixup_alone():
+    assert read({**TRIAL, "k": 4, "method": "k-mixup"}, "as-released").method == "k-mixup-release"
+    assert read({**TRIAL, "k": 1}, "as-released").method == "mixup"
+    assert read({**TRIAL, "k": 4, "method": "k-manifold-mixup"}, "as-released").method == "k-manifold-mixup"
+
+
+def test_a_setting_that_a_recipe_fixes_wins_over_a_reading():
+    recipe = read_recipe("table1-rules").where(metric="euclidean").read_as("as-trained")
+    assert {(c.settings.metric, c.settings.alpha_rule) for c in recipe.cells} == {("euclidean", "none")}
+
+
+def test_a_table_under_another_reading_has_a_name_of_its_own():
+    table = read_recipe("table3")
+    assert table.read_as("as-printed") == table
+    other = table.read_as("as-trained")
+    assert other.name == "table3-as-trained"
+    assert {cell.settings.alpha_rule for cell in other.where(k=16).cells} == {"none"}
+    with pytest.raises(ValueError, match=r"unknown reading 'printed'. Did you mean 'as-printed'"):
+        table.read_as("printed")
+    assert [c.group for c in read_recipe("table3-rules").where(reading="as-trained").cells] == ["none", "none"]
+
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_committed_runs_are_found_under_the_reading_that_their_recipe_names(path):
+    runs = {run.trial.cell_id for run in RunStore(RESULTS / "none", [path]).all()}
+    cells = {cell.settings.cell_id for cell in read_recipe(path.stem).cells}
+    assert runs <= cells

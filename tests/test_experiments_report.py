@@ -19,7 +19,8 @@ from kmixup.experiments.report import (
     to_markdown,
     write_report,
 )
-from kmixup.experiments.runs import Curves, Environment, Run, RunStore, Seconds
+from kmixup.experiments.run import Curves, Environment, Run, Seconds
+from kmixup.experiments.runs import RunStore
 from kmixup.experiments.summary import make_report
 
 RECIPE = """
@@ -62,7 +63,7 @@ def fake(trial, error):
     curves = Curves(train_loss=[1.0], train_accuracy=[0.5], test_error=[error])
     here = Environment(commit="", versions={}, device="cpu", processor="", threads=1)
     seconds = Seconds(total=2.0, matching=0.5)
-    made = {"id": trial.id, "trial": trial, "final_error": error, "best_error": error / 2, "xi": 0.44}
+    made = {"id": trial.id, "trial": trial, "source": "", "final_error": error, "best_error": error / 2, "xi": 0.44}
     return Run(**made, curves=curves, seconds=seconds, environment=here)
 
 

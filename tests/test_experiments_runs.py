@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kmixup.experiments import runs
-from kmixup.experiments.runs import RunStore, write_lines, write_whole
+from kmixup.experiments.files import write_whole
+from kmixup.experiments.run import UNKNOWN, Origin
+from kmixup.experiments.runs import RunStore, convert, convert_file, one_origin, write_lines
 from kmixup.experiments.training import run
+from kmixup.experiments.trial import SCHEMA, Trial
 from test_experiments_training import numbers, trial
 
 
@@ -54,7 +56,11 @@ def test_a_run_under_anothers_name_or_with_edited_settings_is_not_believed(tmp_p
     document["trial"]["k"] = 8
     path.write_text(json.dumps(document))
     assert store.get(made.trial) is None
-    assert store.broken[path] == "its name does not belong to its settings"
+    assert store.broken[path] == "its id does not belong to its settings"
+    path.write_text(path.read_text().replace('"k": 8', '"k": 4'))
+    path.rename(tmp_path / "0123456789abcdef.json")
+    assert store.all() == []
+    assert store.broken[tmp_path / "0123456789abcdef.json"] == "its name does not belong to its settings"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path, made, monkeypatch):
@@ -65,7 +71,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path, made, monkeyp
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         store.put(made)
     assert path.read_bytes() == before
@@ -86,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_trial(tmp_p
 HOLD = """
 import sys, time
 from pathlib import Path
-from kmixup.experiments.recipe import Trial
+from kmixup.experiments.trial import Trial
 from kmixup.experiments.runs import RunStore
 
 with RunStore(Path(sys.argv[1])).claim(Trial.model_validate_json(sys.argv[2])) as mine:
@@ -154,3 +160,115 @@ def test_a_line_that_is_no_run_is_an_error_that_names_it(tmp_path, made):
     write_whole(path, path.read_text() + '{"id": 3}\n')
     with pytest.raises(ValueError, match=r"t.jsonl, line 2: not a run"):
         RunStore(tmp_path / "runs", also=[path])
+
+
+# --- provenance -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_file_holds_every_setting_defaults_included_and_the_schema(tmp_path, made):
+    document = json.loads(RunStore(tmp_path).put(made).read_text())
+    assert set(document["trial"]) == set(Trial.model_fields)
+    assert document["schema"] == SCHEMA
+    write_lines(tmp_path / "t.jsonl", [made], points=2)
+    line = json.loads((tmp_path / "t.jsonl").read_text())
+    assert set(line["trial"]) == set(Trial.model_fields)
+    assert line["schema"] == SCHEMA
+
+
+def test_the_same_settings_on_other_data_are_another_run_and_neither_is_taken_for_the_other(tmp_path, made):
+    store = RunStore(tmp_path)
+    one, other = (made.model_copy(update={"source": source, "note": source}) for source in ("a", "b"))
+    assert store.put(one).name == f"{made.id}.json"
+    assert store.put(other).name == f"{made.id}-{other.origin.tag}.json"
+    assert store.get(made.trial, Origin("a")) == one
+    assert store.get(made.trial, Origin("b")) == other
+    assert store.get(made.trial, Origin("c")) is None
+    assert store.get(made.trial, Origin("a", {"mine:net": "1"})) is None
+    assert store.all() == [one, other] or store.all() == [other, one]
+    assert store.put(one).name == f"{made.id}.json"  # again, to the same file
+    with pytest.raises(ValueError, match=rf"trial {made.id} has runs of different data or code"):
+        store.get(made.trial)
+
+
+def test_a_cell_of_two_origins_is_refused_by_name(made):
+    one, other = (made.model_copy(update={"source": source}) for source in ("a", "b"))
+    one_origin("cell", [one, one])
+    with pytest.raises(ValueError, match=r"cell k=4 has runs of different data .*1 run, such as .*Move the files"):
+        one_origin("cell k=4", [one, other])
+
+
+def own(**settings):
+    return trial(dataset="csv", dataset_options={"path": "mine.csv"}, method="erm", **settings)
+
+
+def test_a_converted_run_counts_for_the_papers_data_and_never_for_the_users_own(made):
+    converted = made.model_copy(update={"source": UNKNOWN})
+    assert converted.comes_from(Origin("a"))
+    assert not converted.model_copy(update={"trial": own()}).comes_from(Origin("a"))
+
+
+def test_a_run_that_knows_its_data_takes_the_place_of_a_converted_one(tmp_path, made):
+    write_lines(tmp_path / "t.jsonl", [made.model_copy(update={"source": UNKNOWN})], points=3)
+    store = RunStore(tmp_path / "runs", also=[tmp_path])
+    assert [run.source for run in store.all()] == [UNKNOWN]
+    store.put(made)
+    assert store.all() == [made]
+    assert store.get(made.trial) == made
+
+
+def old(made):
+    """The run as the last version of schema 1 wrote it."""
+    document = json.loads(made.model_dump_json(exclude={"schema_number", "source", "code", "test", "validation"}))
+    for name in ("validation", "noise_sigmas"):
+        del document["trial"][name]
+    for name in ("noise_error",):
+        del document[name]
+    del document["curves"]["validation_error"], document["seconds"]["cpu"], document["environment"]["core"]
+    return {**document, "id": "0123456789abcdef"}
+
+
+def test_a_run_file_of_an_older_schema_is_named_and_convertible(tmp_path, made):
+    path = tmp_path / "old" / "0123456789abcdef.json"
+    write_whole(path, json.dumps(old(made)))
+    store = RunStore(tmp_path / "old")
+    assert store.all() == []
+    assert store.broken[path] == "a run of schema 1, this kmixup has 2. `kmixup runs convert` makes it one of this."
+    new = RunStore(tmp_path / "new")
+    convert_file(path, new)
+    (run,) = new.all()
+    assert run.trial == made.trial
+    assert (run.source, run.environment.core, run.final_error) == (UNKNOWN, UNKNOWN, made.final_error)
+    write_whole(tmp_path / "t.jsonl", json.dumps(old(made)))
+    with pytest.raises(ValueError, match=r"t.jsonl, line 1: a run of schema 1"):
+        RunStore(tmp_path / "new", also=[tmp_path / "t.jsonl"])
+
+
+def test_a_setting_that_an_old_run_leaves_out_had_the_default_of_its_time(made):
+    document = old(made)
+    del document["trial"]["alpha_rule"]  # whose default was Algorithm 1, and is alpha itself now
+    assert convert(document).trial.alpha_rule == "exact"
+
+
+@pytest.mark.parametrize("damage", [{"trial": {}}, {"id": 3}, {"trial": {"k": 0}}])
+def test_what_is_no_old_run_is_not_converted(tmp_path, made, damage):
+    write_whole(tmp_path / "x.json", json.dumps({**old(made), **damage} if "id" not in damage else damage))
+    with pytest.raises(ValueError, match=r"x.json: not a run"):
+        convert_file(tmp_path / "x.json", RunStore(tmp_path / "new"))
+
+
+def test_a_run_of_a_newer_kmixup_says_so(tmp_path, made):
+    path = RunStore(tmp_path).put(made)
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
+    store = RunStore(tmp_path)
+    assert store.all() == []
+    assert store.broken[path] == "a run of schema 3, this kmixup has 2. Update kmixup to read it."
+
+
+@pytest.mark.parametrize(("change", "message"), [('"k":4', '"k":8'), ('"schema":2', '"schema":1')])
+def test_committed_lines_are_checked_like_run_files(tmp_path, made, change, message):
+    write_lines(tmp_path / "t.jsonl", [made], points=3)
+    text = (tmp_path / "t.jsonl").read_text()
+    assert change in text
+    (tmp_path / "t.jsonl").write_text(text.replace(change, message))
+    with pytest.raises(ValueError, match=r"t.jsonl, line 1: (its id does not belong|a run of schema 1)"):
+        RunStore(tmp_path / "runs", also=[tmp_path])

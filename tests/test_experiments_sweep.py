@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from kmixup.experiments import sweep as module
-from kmixup.experiments.recipe import Trial
 from kmixup.experiments.runs import RunStore
 from kmixup.experiments.sweep import estimate_seconds, sweep
 from kmixup.experiments.training import run
+from kmixup.experiments.trial import Trial
 from test_experiments_training import numbers, trial
 
 # A sweep in a process of its own, that can be killed: folder, jobs, trials as JSON.
@@ -21,7 +21,7 @@ SWEEP = """
 import json, sys, time
 from pathlib import Path
 from kmixup.experiments import sweep as module
-from kmixup.experiments.recipe import Trial
+from kmixup.experiments.trial import Trial
 from kmixup.experiments.runs import RunStore
 
 if __name__ == "__main__":
@@ -86,6 +86,20 @@ def test_a_trial_that_raises_is_reported_and_the_others_go_on(tmp_path):
     assert [outcome.trial for outcome in result.failed] == [bad]
     assert "train_size must be at most 130" in result.failed[0].message
     assert RunStore(tmp_path).get(bad) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "irsi"}, "unknown dataset 'irsi'. Did you mean 'iris'"),
+        ({"model": "lenett"}, "unknown model 'lenett'. Did you mean 'lenet'"),
+        ({"method": "kmixup"}, "unknown method 'kmixup'. Did you mean"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_an_error_before_the_first_trial(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        sweep([*some_trials(1), trial(**settings)], RunStore(tmp_path))
+    assert RunStore(tmp_path).all() == []
 
 
 def test_a_diverged_trial_is_a_run_and_is_not_repeated(tmp_path):

@@ -12,7 +12,6 @@ from kmixup.experiments.datasets import DATASETS, Data
 from kmixup.experiments.methods import METHODS, EpochMixing
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.models.fc import fc
-from kmixup.experiments.recipe import Trial
 from kmixup.experiments.training import (
     Training,
     accuracy,
@@ -23,6 +22,7 @@ from kmixup.experiments.training import (
     run,
     seed_for,
 )
+from kmixup.experiments.trial import Trial
 
 SMALL = {
     "dataset": "four-bars",

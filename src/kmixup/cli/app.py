@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from kmixup import __version__
-from kmixup.cli import data, demo, tables, trials
+from kmixup.cli import data, demo, runs, tables, trials
 from kmixup.cli.options import Help
 
 _GROUPS: dict[str, tuple[Callable[..., bool | None], ...]] = {
@@ -24,7 +24,14 @@ _GROUPS: dict[str, tuple[Callable[..., bool | None], ...]] = {
     ),
     "One trial": (trials.train, trials.attack),
 }
-_DATA = {"list": data.data_list, "fetch": data.data_fetch}
+_FOLDERS: dict[str, tuple[str, str, dict[str, Callable[..., bool | None]]]] = {
+    "data": (
+        "Data",
+        "The data sets: which there are, and fetching them.",
+        {"list": data.data_list, "fetch": data.data_fetch},
+    ),
+    "runs": ("Data", "Run files.", {"convert": runs.runs_convert}),
+}
 
 
 def _command(function: Callable[..., bool | None]) -> Callable[..., None]:
@@ -73,10 +80,11 @@ def _make() -> typer.Typer:
     for group, functions in _GROUPS.items():
         for function in functions:
             app.command(rich_help_panel=group)(_command(function))
-    folder = typer.Typer(no_args_is_help=True, help="The data sets: which there are, and fetching them.")
-    for name, function in _DATA.items():
-        folder.command(name)(_command(function))
-    app.add_typer(folder, name="data", rich_help_panel="Data")
+    for name, (panel, help, commands) in _FOLDERS.items():
+        folder = typer.Typer(no_args_is_help=True, help=help)
+        for command, function in commands.items():
+            folder.command(command)(_command(function))
+        app.add_typer(folder, name=name, rich_help_panel=panel)
     return app
 
 

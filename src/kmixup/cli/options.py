@@ -28,6 +28,9 @@ Out = Annotated[Path, Help("Folder of run files.")]
 Also = Annotated[list[Path] | None, Help("JSON-lines files or folders whose runs count too; repeatable.")]
 Where = Annotated[list[str] | None, Help("Only these cells, such as k=1,16 or group=a; repeatable.")]
 Set = Annotated[list[str] | None, Help("Another setting for all cells, such as metric=euclidean.", flag="--set")]
+Reading = Annotated[
+    str | None, Help("Another reading of the paper: as-trained, as-printed, as-searched or as-released.")
+]
 Epochs = Annotated[int | None, Help("Another number of epochs: a reduced protocol, and marked so.", min=1)]
 Device = Annotated[str, Help("Where to train: cpu, cuda, cuda:1, mps.")]
 Jobs = Annotated[int | None, Help("Processes; default: one per CPU core.", min=1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kmixup.cli.options import Also, DataDir, Device, Epochs, Help, Jobs, Name, Out, Set, Where
+from kmixup.cli.options import Also, DataDir, Device, Epochs, Help, Jobs, Name, Out, Reading, Set, Where
 
 if TYPE_CHECKING:
     from kmixup.experiments.recipe import Recipe
@@ -18,6 +18,7 @@ def reproduce(
     epochs: Epochs = None,
     where: Where = None,
     settings: Set = None,
+    reading: Reading = None,
     jobs: Jobs = None,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
@@ -31,7 +32,8 @@ def reproduce(
     Killed or interrupted, run the same command again: finished trials are kept.
     """
     if name == "theory" or name.startswith("figure"):
-        for_tables = {"trials": trials, "where": where, "set": settings, "jobs": jobs, "also": also, "ray": ray}
+        for_tables = {"trials": trials, "where": where, "set": settings, "reading": reading, "jobs": jobs}
+        for_tables |= {"also": also, "ray": ray}
         refused = [f"--{option}" for option, value in {**for_tables, "dry-run": dry_run}.items() if value]
         _draw(name, out, epochs, refused)
         return True
@@ -42,7 +44,7 @@ def reproduce(
     from kmixup.experiments.runs import RunStore
 
     console, jobs = Console(), jobs or cpu_count()
-    whole = _recipe(name, where, settings)
+    whole = _recipe(name, where, settings, reading)
     recipe = whole.override(trials=trials, epochs=epochs)
     store = RunStore(out, also or [])
     if dry_run:
@@ -58,6 +60,7 @@ def report(
     *,
     where: Where = None,
     settings: Set = None,
+    reading: Reading = None,
     out: Out = Path("runs"),
     also: Also = None,
     measure: Annotated[str, Help("final, or best: the best epoch, chosen on the test data.")] = "final",
@@ -74,7 +77,7 @@ def report(
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
     store = RunStore(out, also or [])
-    made = make_report(_recipe(name, where, settings), store.all(), measure=measure)
+    made = make_report(_recipe(name, where, settings, reading), store.all(), measure=measure)
     print_broken(store, Console(stderr=True))
     if to is None:
         print_report(made, Console())
@@ -95,10 +98,11 @@ def claims(
     """
     from rich.console import Console
 
+    from kmixup.experiments.files import write_whole
     from kmixup.experiments.recipe import recipe_names
     from kmixup.experiments.report import claims_to_markdown
     from kmixup.experiments.reproduce import print_broken
-    from kmixup.experiments.runs import RunStore, write_whole
+    from kmixup.experiments.runs import RunStore
     from kmixup.experiments.summary import make_report
 
     store = RunStore(out, also or [])
@@ -121,7 +125,7 @@ def cost(
     from rich.console import Console
     from rich.table import Table
 
-    from kmixup.experiments.cost import recipe_costs
+    from kmixup.experiments.costs import recipe_costs
 
     table = Table("table", "trials", "10^15 per trial", "cost matrices", f"hours at {tflops:g} TFLOP/s, all trials")
     for name in names:
@@ -161,6 +165,7 @@ def export(
     *,
     to: Annotated[Path, Help("Folder for NAME.jsonl and NAME.md.")] = Path("results"),
     settings: Set = None,
+    reading: Reading = None,
     out: Out = Path("runs"),
     also: Also = None,
     points: Annotated[int, Help("Points of each learning curve to keep.", min=2)] = 12,
@@ -170,7 +175,7 @@ def export(
     from kmixup.experiments.runs import RunStore, write_lines
     from kmixup.experiments.summary import make_report
 
-    recipe = _recipe(name, None, settings)
+    recipe = _recipe(name, None, settings, reading)
     made = make_report(recipe, RunStore(out, also or []).all())
     write_lines(to / f"{recipe.name}.jsonl", [run for cell in made.cells for run in cell.runs], points)
     write_report(made, to / f"{recipe.name}.md")
@@ -180,7 +185,7 @@ def _draw(name: str, out: Path, epochs: int | None, refused: list[str]) -> None:
     from rich.console import Console
 
     from kmixup.experiments.pictures import PICTURES
-    from kmixup.experiments.recipe import unknown
+    from kmixup.experiments.trial import unknown
 
     if name not in PICTURES:
         raise ValueError(unknown("picture", name, PICTURES))
@@ -195,7 +200,9 @@ def _draw(name: str, out: Path, epochs: int | None, refused: list[str]) -> None:
         console.print(str(file), soft_wrap=True)
 
 
-def _recipe(name: str, where: list[str] | None, settings: list[str] | None) -> Recipe:
-    from kmixup.experiments.recipe import parse_settings, read_recipe
+def _recipe(name: str, where: list[str] | None, settings: list[str] | None, reading: str | None = None) -> Recipe:
+    from kmixup.experiments.files import parse_settings
+    from kmixup.experiments.recipe import read_recipe
 
-    return read_recipe(name).where(**parse_settings(where or [])).override(**parse_settings(settings or []))
+    recipe = read_recipe(name) if reading is None else read_recipe(name).read_as(reading)
+    return recipe.where(**parse_settings(where or [])).override(**parse_settings(settings or []))

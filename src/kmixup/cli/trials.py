@@ -32,7 +32,8 @@ def train(
 
     from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
     from kmixup.experiments.distributed import here, leave, process_group
-    from kmixup.experiments.recipe import make_trial, parse_settings
+    from kmixup.experiments.files import parse_settings
+    from kmixup.experiments.recipe import make_trial
     from kmixup.experiments.runs import RunStore
     from kmixup.experiments.training import run
 

@@ -122,7 +122,7 @@ def attack_run(
     """
     from kmixup.experiments.checkpoints import load_model
     from kmixup.experiments.models import MODELS
-    from kmixup.experiments.runs import Run
+    from kmixup.experiments.run import Run
     from kmixup.experiments.training import load_data
 
     try:

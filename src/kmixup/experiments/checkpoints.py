@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 if TYPE_CHECKING:
-    from kmixup.experiments.recipe import Trial
     from kmixup.experiments.training import Training
+    from kmixup.experiments.trial import Trial
 
 
 def checkpoint_dir(runs: Path) -> Path:

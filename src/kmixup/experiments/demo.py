@@ -16,7 +16,8 @@ from kmixup.experiments.datasets import DATASETS
 from kmixup.experiments.pictures.demo import method_name, picture
 from kmixup.experiments.recipe import Cell, Recipe, read_recipe
 from kmixup.experiments.reproduce import run_trials
-from kmixup.experiments.runs import Run, RunStore
+from kmixup.experiments.run import Run
+from kmixup.experiments.runs import RunStore
 from kmixup.style import style
 
 

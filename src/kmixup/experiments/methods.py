@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kmixup.experiments.recipe import Trial
+from kmixup.experiments.trial import Trial
 from kmixup.manifold import KManifoldMixup
 from kmixup.mixing import KMixup, draw_lam
 from kmixup.plan import MixPlan

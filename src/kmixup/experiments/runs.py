@@ -1,138 +1,67 @@
-"""Runs: what a trial gave, one JSON file each, written whole or not at all."""
+"""Runs on disk: one JSON file each, named by the trial's id; committed ones a line each in JSON-lines files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from kmixup.experiments.recipe import Strict, Trial
+from kmixup.experiments.files import write_whole
+from kmixup.experiments.locks import hold, is_held
+from kmixup.experiments.run import UNKNOWN, Origin, Run
+from kmixup.experiments.trial import SCHEMA, Trial, first_mistake
 
-__all__ = ["Curves", "Environment", "Match", "Run", "RunStore", "Seconds"]
-
-
-class Curves(Strict):
-    """Learning curves, an entry an epoch; shares, not percent.
-
-    Attributes:
-        train_loss: Mean training loss on the (mixed) batches.
-        train_accuracy: lam-weighted training accuracy on the (mixed) batches.
-        test_error: Test error.
-        epochs: The epoch of each entry, from 1; empty if every epoch is there.
-    """
-
-    train_loss: list[float]
-    train_accuracy: list[float]
-    test_error: list[float]
-    epochs: list[int] = Field(default=[])
-
-
-class Match(Strict):
-    """Means over some batches of the trained data, see `kmixup.mixing.MixStats`."""
-
-    matched_sq_distance: float
-    unmatched_sq_distance: float
-    self_share: float
-    same_class_share: float
-
-
-class Seconds(Strict):
-    """Wall time: of the whole trial, and of pairing and matching within it."""
-
-    total: float
-    matching: float
-
-
-class Environment(Strict):
-    """Where a run was made."""
-
-    commit: str
-    versions: dict[str, str]
-    device: str
-    processor: str
-    threads: int
-    processes: int = 1
-
-
-class Run(Strict):
-    """What a trial gave. Errors are shares, not percent.
-
-    Attributes:
-        id: The trial's id.
-        trial: The settings.
-        final_error: Test error after the last epoch; None if diverged.
-        best_error: Lowest test error of any epoch; chosen on the test data, so optimistic. None if diverged.
-        attack_error: Test error under FGSM per epsilon (in 1/255).
-        diverged: Whether the loss stopped being finite; training stopped there.
-        alpha_k: The alpha that training used.
-        xi: Root mean squared perturbation that alpha gives at k = 1, by the definition; the paper's tables print half
-            of it. None without mixing.
-        xi_k: The same of what was trained: k and alpha_k.
-        attainable: Whether alpha_k reaches the xi of k = 1.
-        match: What the matching did; None without mixing.
-        curves: Learning curves.
-        seconds: Wall time.
-        environment: Where the run was made.
-        note: What a reader of the numbers must know about the data.
-        finished: When, UTC.
-    """
-
-    id: str
-    trial: Trial
-    final_error: float | None
-    best_error: float | None
-    attack_error: dict[str, float] = Field(default={})
-    diverged: bool = False
-    alpha_k: float | None = None
-    xi: float | None = None
-    xi_k: float | None = None
-    attainable: bool = True
-    match: Match | None = None
-    curves: Curves
-    seconds: Seconds
-    environment: Environment
-    note: str = ""
-    finished: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
-    def thinned(self, points: int) -> Run:
-        """The same run with ``points`` entries of each learning curve, rounded to four digits."""
-        count = len(self.curves.test_error)
-        kept = sorted({round(i * (count - 1) / (points - 1)) for i in range(points)})
-        epochs = self.curves.epochs or list(range(1, count + 1))
-        curves = {
-            name: [float(f"{getattr(self.curves, name)[i]:.4g}") for i in kept]
-            for name in ("train_loss", "train_accuracy", "test_error")
-        }
-        return self.model_copy(
-            update={"curves": Curves.model_validate({**curves, "epochs": [epochs[i] for i in kept]})}
-        )
+__all__ = ["RunStore", "convert", "convert_file", "one_origin", "write_lines"]
 
 
 class RunStore:
-    """Runs in a folder, one file each, named by the trial's id.
+    """Runs in a folder, one file each: ``ID.json``; ``ID-TAG.json`` if other data under the same settings came first.
 
     Args:
         folder: Where new runs go; made when the first is written.
         also: JSON-lines files, or folders of them, whose runs count as finished too (the committed ``results/``).
+
+    Attributes:
+        broken: Files of the folder that were met and are no runs, with the reason: they count as missing.
+
+    Raises:
+        ValueError: If a line of ``also`` is no run, or is of an older schema.
     """
 
     def __init__(self, folder: Path, also: Iterable[Path] = ()) -> None:
         self.folder = Path(folder)
         self.broken: dict[Path, str] = {}
-        self._finished = {run.id: run for path in also for run in _read_lines(path)}
+        self._also: dict[str, list[Run]] = {}
+        for path in also:
+            for run in _read_lines(path):
+                self._also.setdefault(run.id, []).append(run)
 
     def path(self, trial: Trial) -> Path:
-        """The file of this trial's run."""
+        """The file of this trial's run, unless other data came first."""
         return self.folder / f"{trial.id}.json"
 
-    def get(self, trial: Trial) -> Run | None:
-        """The finished run of this trial; None if there is none, or its file is broken (see ``broken``)."""
-        return self._read(self.path(trial)) or self._finished.get(trial.id)
+    def get(self, trial: Trial, origin: Origin | None = None) -> Run | None:
+        """The finished run of this trial; None if there is none, or its file is broken (see ``broken``).
+
+        Args:
+            trial: The settings.
+            origin: The data and code that it must come from; None for any, if it is but one.
+
+        Raises:
+            ValueError: If there are runs of several origins, and none is asked for.
+        """
+        paths = [self.path(trial), *sorted(self.folder.glob(f"{trial.id}-*.json"))]
+        found = [run for path in paths if (run := self._read(path)) is not None] + self._also.get(trial.id, [])
+        if origin is None:
+            found = _superseding(found)
+            one_origin(f"trial {trial.id}", found)
+        else:
+            found = [run for run in found if run.comes_from(origin)]
+        return found[0] if found else None
 
     def put(self, run: Run) -> Path:
         """Write a run: the whole file appears, or nothing does.
@@ -140,28 +69,31 @@ class RunStore:
         Raises:
             OSError: If the folder cannot be written or the disk is full. Nothing is left behind.
         """
-        path = self.folder / f"{run.id}.json"
+        path = self.path(run.trial)
+        there = self._read(path)
+        if there is not None and not (there.source == run.source and there.code == run.code):
+            path = self.folder / f"{run.id}-{run.origin.tag}.json"
         write_whole(path, run.model_dump_json(indent=1) + "\n")
+        self.broken.pop(path, None)
         return path
 
     def all(self) -> list[Run]:
-        """Every readable run, in the order of their ids."""
-        runs = dict(self._finished)
+        """Every readable run, in the order of their ids. Of two with one id and one origin, the file's."""
+        runs = {id: list(found) for id, found in self._also.items()}
         for path in self.folder.glob("*.json"):
             if (run := self._read(path)) is not None:
-                runs[run.id] = run
-        return [runs[id] for id in sorted(runs)]
+                runs.setdefault(run.id, []).insert(0, run)
+        return [run for id in sorted(runs) for run in _superseding(runs[id])]
 
     def _read(self, path: Path) -> Run | None:
         try:
-            run = Run.model_validate_json(path.read_bytes())
+            run = _from_json(path.read_bytes())
+            if path.stem not in (run.id, f"{run.id}-{run.origin.tag}"):
+                raise ValueError("its name does not belong to its settings")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             self.broken[path] = str(error).splitlines()[0]
-            return None
-        if run.id != path.stem or run.trial.id != run.id:
-            self.broken[path] = "its name does not belong to its settings"
             return None
         return run
 
@@ -177,53 +109,52 @@ class RunStore:
         except OSError as error:
             raise OSError(f"cannot write to {self.folder}: {error}. Choose another folder with --out.") from error
 
-    @contextmanager
-    def claim(self, trial: Trial) -> Iterator[bool]:
+    def claim(self, trial: Trial) -> AbstractContextManager[bool]:
         """Hold this trial while it runs; False if another process holds it. A killed process lets go by dying."""
-        path = self.folder / ".locks" / trial.id
-        with ExitStack() as files:
-            mine = False
-            while not mine:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file = files.enter_context(path.open("w"))
-                if not _try_lock(file):
-                    break
-                # Another process may have let go of the file, and so removed it, between our opening and locking it.
-                mine = _is_still(path, file)
-            try:
-                yield mine
-            finally:
-                if mine:
-                    path.unlink(missing_ok=True)
+        return hold(self._lock(trial))
 
     def is_claimed(self, trial: Trial) -> bool:
         """Whether a living process holds this trial."""
-        try:
-            with (self.folder / ".locks" / trial.id).open("r+") as file:
-                return not _try_lock(file)
-        except FileNotFoundError:
-            return False
+        return is_held(self._lock(trial))
+
+    def _lock(self, trial: Trial) -> Path:
+        return self.folder / ".locks" / trial.id
 
 
-def _is_still(path: Path, file: IO[str]) -> bool:
-    """Whether the path leads to this open file."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+def _superseding(runs: Sequence[Run]) -> list[Run]:
+    """The first run of each origin; one whose data are unknown gives way to one whose data are known."""
+    by_origin: dict[str, Run] = {}
+    for run in runs:
+        by_origin.setdefault(UNKNOWN if run.source == UNKNOWN else run.origin.tag, run)
+    if len(by_origin) > 1:
+        by_origin.pop(UNKNOWN, None)
+    return list(by_origin.values())
 
 
-def _try_lock(file: IO[str]) -> bool:
-    """Lock an open file until it is closed, also by death; False if another process has it."""
-    try:
-        import fcntl
-    except ImportError:
-        return True  # no such locks on this system: two sweeps may do a trial twice, to the same numbers
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def one_origin(name: str, runs: Iterable[Run]) -> None:
+    """Refuse runs that do not belong together: of other data, or of another version of the user's own code.
+
+    Runs that do not know their data (converted ones) go with any, unless the data are the user's own.
+
+    Args:
+        name: What the runs are runs of, for the message.
+        runs: Of one cell.
+
+    Raises:
+        ValueError: If they are of several origins.
+    """
+    origins: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.source != UNKNOWN or run.trial.own_data:
+            origins.setdefault(run.origin.tag if run.source != UNKNOWN else UNKNOWN, []).append(run)
+    if len(origins) > 1:
+        found = "; ".join(
+            f"{tag}: {len(of)} {'run' if len(of) == 1 else 'runs'}, such as {of[0].id}" for tag, of in origins.items()
+        )
+        raise ValueError(
+            f"{name} has runs of different data or code, which are never put together ({found}). "
+            "Move the files of all but one away."
+        )
 
 
 def write_lines(path: Path, runs: Iterable[Run], points: int) -> None:
@@ -234,30 +165,92 @@ def write_lines(path: Path, runs: Iterable[Run], points: int) -> None:
         runs: The runs; a run that comes twice is written once.
         points: Entries of each curve to keep, the first and the last among them.
     """
-    lines = {run.id: run.thinned(points).model_dump_json(exclude_defaults=True) for run in runs}
+    lines = {(run.id, run.origin.tag): run.thinned(points).model_dump_json() for run in runs}
     write_whole(path, "".join(line + "\n" for line in lines.values()))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, and its folder if need be, so that no reader ever sees a part of it, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id: two sweeps may write the same run at once.
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+def _from_json(text: str | bytes) -> Run:
+    document = json.loads(text)
+    schema = document.get("schema", 1) if isinstance(document, dict) and "trial" in document else SCHEMA
+    if schema != SCHEMA:
+        remedy = "`kmixup runs convert` makes it one of this" if schema < SCHEMA else "Update kmixup to read it"
+        raise ValueError(f"a run of schema {schema}, this kmixup has {SCHEMA}. {remedy}.")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        run = Run.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"not a run: {first_mistake(error)}") from None
+    if run.id != run.trial.id:
+        raise ValueError("its id does not belong to its settings")
+    return run
 
 
 def _read_lines(path: Path) -> Iterator[Run]:
-    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                yield Run.model_validate_json(line)
-            except ValidationError as error:
-                raise ValueError(f"{file}, line {number}: not a run: {error.errors()[0]['msg']}") from None
+                yield _from_json(line)
+            except ValueError as error:
+                raise ValueError(f"{file}, line {number}: {error}") from None
+
+
+# What the settings meant that schema 1 left out of an id, and of committed runs, because they were at their default.
+_SCHEMA_1: Mapping[str, Any] = {
+    "dataset_options": {},
+    "train_size": None,
+    "model_options": {},
+    "method": "k-mixup",
+    "method_options": {},
+    "k": 1,
+    "alpha": 0.0,
+    "alpha_rule": "exact",
+    "max_alpha": 100.0,
+    "metric": "sqeuclidean",
+    "pairing": "roll",
+    "lam_per": "batch",
+    "epochs": 200,
+    "batch_size": 128,
+    "lr": 0.1,
+    "milestones": (0.5, 0.75),
+    "lr_decay": 0.1,
+    "warmup_epochs": 0,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "channels_last": False,
+    "precision": "float32",
+    "attack_epsilons": (),
+    "seed": 0,
+}
+
+
+def convert(document: Mapping[str, Any]) -> Run:
+    """A run of this schema from one of schema 1 (before 0.2), which did not record what its data come from.
+
+    Args:
+        document: The run, as its JSON says.
+
+    Raises:
+        ValueError: If it is no run of schema 1.
+    """
+    try:
+        if document.get("schema", 1) != 1:
+            raise ValueError(f"schema {document['schema']} needs no conversion")
+        trial = Trial.model_validate({**_SCHEMA_1, **document["trial"]})
+        return Run.model_validate({**document, "schema": SCHEMA, "id": trial.id, "trial": trial, "source": UNKNOWN})
+    except KeyError as error:
+        raise ValueError(f"not a run: {error} is missing") from None
+    except ValidationError as error:
+        raise ValueError(f"not a run: {first_mistake(error)}") from None
+
+
+def convert_file(path: Path, store: RunStore) -> Path:
+    """Convert a run file of schema 1 into a folder of runs; the old file stays.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        ValueError: If it is no run of schema 1. The message names the file.
+    """
+    try:
+        return store.put(convert(json.loads(path.read_bytes())))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

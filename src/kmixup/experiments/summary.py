@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from kmixup.experiments.claims import Errors, Verdict, judge
-from kmixup.experiments.recipe import REDUCIBLE, Cell, Recipe, Trial
-from kmixup.experiments.runs import Run
+from kmixup.experiments.recipe import Cell, Recipe
+from kmixup.experiments.run import Run
+from kmixup.experiments.trial import REDUCIBLE, Trial
 
 Measure = Literal["final", "best"]
 MEASURES = ("final", "best")

@@ -15,9 +15,10 @@ from typing import Any, Literal, cast
 import torch
 
 from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
-from kmixup.experiments.recipe import Trial
-from kmixup.experiments.runs import Run, RunStore
-from kmixup.experiments.training import Training, run
+from kmixup.experiments.run import Run
+from kmixup.experiments.runs import RunStore
+from kmixup.experiments.training import Training, check_names, run
+from kmixup.experiments.trial import Trial
 
 _POLL_SECONDS = 0.5
 _RETRIES = 3
@@ -90,7 +91,10 @@ def sweep(
 
     Raises:
         OSError: If a run cannot be written (disk full, folder read-only). What was finished before is kept.
+        ValueError: If a trial names a data set, model or method that does not exist.
     """
+    for trial in trials:
+        check_names(trial)
     result = SweepResult()
     pending = [trial for trial in trials if store.get(trial) is None]
     result.found = len(trials) - len(pending)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -27,8 +27,8 @@ from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.distributed import here
 from kmixup.experiments.methods import METHODS, EpochMixing, Erm, Method
 from kmixup.experiments.models import MODELS
-from kmixup.experiments.recipe import Trial
-from kmixup.experiments.runs import Curves, Environment, Match, Run, Seconds
+from kmixup.experiments.run import Curves, Environment, Match, Run, Seconds
+from kmixup.experiments.trial import Trial, unknown
 
 _EVALUATION_BATCH = 1000
 _SAVE_SECONDS = 30
@@ -136,7 +136,7 @@ class Training:
             name: Generator().manual_seed(seed_for(trial, purpose)) for name, purpose in purposes.items()
         }
         torch.manual_seed(seed_for(trial, "model"))
-        build = MODELS[trial.model]
+        build = _named("model", trial.model, MODELS)
         self.model = build(tuple(self.data.x_train.shape[1:]), self.data.num_classes, **trial.model_options)
         self._memory_format = torch.channels_last if trial.channels_last else torch.contiguous_format
         self.model.to(self.device).to(memory_format=self._memory_format)
@@ -150,7 +150,8 @@ class Training:
         self._network = DistributedDataParallel(self.model) if self._place.world > 1 else self.model
         self.calibration = _calibrate(trial, self.data)
         alpha_k = self.calibration.alpha_k if self.calibration else 0.0
-        self.method: Method = METHODS[trial.method](trial, alpha_k, self._generators["mixing"], self._network)
+        build = _named("method", trial.method, METHODS)
+        self.method: Method = build(trial, alpha_k, self._generators["mixing"], self._network)
         self._one_hot = torch.eye(self.data.num_classes, device=self.device)
         # Normalised once where nothing has to come before it; attacks need the pixels, so the raw test data stay too.
         self._x_train = self.data.x_train if self.data.augment else self._normalised(self.data.x_train)
@@ -253,6 +254,7 @@ class Training:
         return Run(
             id=trial.id,
             trial=trial,
+            source=self.data.source,
             final_error=None if self.diverged else test_error[-1],
             best_error=None if self.diverged else min(test_error),
             attack_error=attack_error,
@@ -402,8 +404,24 @@ def calibrate_trial(trial: Trial, data_dir: Path | None = None) -> Calibration |
 
 def load_data(trial: Trial, data_dir: Path | None = None) -> Data:
     """The data of a trial, split, with its number of training points."""
-    data = DATASETS[trial.dataset](data_dir, seed_for(trial, "data"), **trial.dataset_options)
+    data = _named("dataset", trial.dataset, DATASETS)(data_dir, seed_for(trial, "data"), **trial.dataset_options)
     return _subset(data, trial)
+
+
+def check_names(trial: Trial) -> None:
+    """Fail now rather than after the data are loaded.
+
+    Raises:
+        ValueError: If there is no such data set, model or method.
+    """
+    for kind, registry in (("dataset", DATASETS), ("model", MODELS), ("method", METHODS)):
+        _named(kind, getattr(trial, kind), registry)
+
+
+def _named(kind: str, name: str, registry: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if name not in registry:
+        raise ValueError(unknown(kind, name, registry))
+    return registry[name]
 
 
 def _calibrate(trial: Trial, data: Data) -> Calibration | None:

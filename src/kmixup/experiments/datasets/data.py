@@ -22,6 +22,7 @@ class Data:
         mean: Subtracted from each channel after augmentation and before mixing, shape ``[channels]``; None for nothing.
         std: Divided by after ``mean``, shape ``[channels]``.
         augment: Random transform of a whole batch, drawn from the generator; None for none.
+        source: Hash of what the data come from: of the files' bytes, or of the generator's name, options and version.
         note: What a reader of a result must know about this data ("a reconstruction"); empty for nothing.
     """
 
@@ -34,6 +35,7 @@ class Data:
     std: Tensor | None = None
     augment: Callable[[Tensor, Generator], Tensor] | None = None
     note: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):

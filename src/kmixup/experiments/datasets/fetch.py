@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kmixup.experiments.datasets.cache import cache_dir
-from kmixup.experiments.runs import write_whole
+from kmixup.experiments.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

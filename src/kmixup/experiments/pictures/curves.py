@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kmixup.experiments.runs import Run
+from kmixup.experiments.run import Run
 from kmixup.experiments.summary import Report, row_name
 from kmixup.style import style
 

@@ -13,7 +13,7 @@ from torch import Generator
 from kmixup.experiments.datasets import DATASETS
 from kmixup.experiments.pictures.couplings import draw_couplings
 from kmixup.experiments.recipe import Cell, Recipe
-from kmixup.experiments.runs import Run
+from kmixup.experiments.run import Run
 from kmixup.style import BLUE, GREEN, ORANGE
 
 _COLOURS = (ORANGE, BLUE, GREEN)

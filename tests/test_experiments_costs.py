@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kmixup.experiments.cost import Cost, recipe_costs, trial_flops
-from kmixup.experiments.recipe import Trial, read_recipe
+from kmixup.experiments.costs import Cost, recipe_costs, trial_flops
+from kmixup.experiments.recipe import read_recipe
+from kmixup.experiments.trial import Trial
 
 
 def test_the_operations_of_lenet_are_those_of_its_layers():

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from kmixup.experiments.models import MODELS
-from kmixup.experiments.recipe import Recipe, Trial
+from kmixup.experiments.recipe import Recipe
+from kmixup.experiments.trial import Trial
 
 # Shape of an input, classes, training and test samples of the official files: a cost needs no data.
 _SIZES: dict[str, tuple[tuple[int, ...], int, int, int]] = {

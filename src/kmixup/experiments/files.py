@@ -1,0 +1,79 @@
+"""Files: written whole or not at all, in one place; and settings as people type them."""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["parse_settings", "write_whole"]
+
+# Windows refuses to replace a file that another process (a virus scanner, a reader) has open just now.
+_RENAME_PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, and its folder if need be, so that no reader ever sees a part of it, also after a crash.
+
+    Args:
+        path: The file.
+        content: Its text, written as UTF-8, or its bytes.
+
+    Raises:
+        OSError: If the folder cannot be written or the disk is full. The file is as it was, and nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The process id: two sweeps may write the same run at once.
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _replace(draft: Path, path: Path) -> None:
+    for pause in _RENAME_PAUSES:
+        try:
+            os.replace(draft, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(draft, path)
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Settings as typed on a command line: ``k=1,16``, ``metric=euclidean``, ``model_options.hidden=[120,84]``.
+
+    Values are read as TOML (``True`` and ``False`` too), or else as words; commas make a list.
+
+    Raises:
+        ValueError: If there is no ``=``.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"a setting is name=value, got {text!r}.")
+        *outer, last = name.strip().split(".")
+        place = settings
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = _parse_value(value.strip())
+    return settings
+
+
+def _parse_value(text: str) -> Any:
+    if text in ("True", "False"):  # as Python and sweep agents write them
+        return text == "True"
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return [_parse_value(part) for part in text.split(",")] if "," in text else text
