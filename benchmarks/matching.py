@@ -16,8 +16,8 @@ from torchvision.transforms import v2
 from benchmarks.peers import ByHand, figure_5, figure_5_matching
 from benchmarks.timing import clock, in_turns, ratio, seconds, threads
 from kmixup import KMixup
+from kmixup.assignment import Solver
 from kmixup.plan import MixPlan
-from kmixup.transport import Solver
 
 Row = dict[str, Any]
 

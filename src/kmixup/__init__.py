@@ -4,22 +4,15 @@
 >>> x_mixed, y_soft = mixer(x, y)
 """
 
-from kmixup.calibration import (
-    Calibration,
-    Estimate,
-    algorithm_1,
-    alpha_for,
-    calibrate,
-    matched_sq_distance,
-    mean_sq_distance,
-    min_lam_sq,
-)
+from kmixup.assignment import assign, transport_cost
+from kmixup.calibration import Calibration, Estimate, algorithm_1, calibrate, matched_sq_distance, mean_sq_distance
 from kmixup.config import show_config
+from kmixup.cost import cost_matrix
 from kmixup.diagnostics import Diagnosis, KDiagnosis, diagnose
+from kmixup.lam import alpha_for, min_lam_sq
 from kmixup.manifold import KManifoldMixup
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan, MixStats
-from kmixup.transport import assign, cost_matrix, transport_cost
 
 __version__ = "0.1.0"
 

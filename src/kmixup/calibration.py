@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kmixup.transport import assign, cost_matrix, transport_cost
+from kmixup.assignment import assign, transport_cost
+from kmixup.cost import cost_matrix
+from kmixup.lam import alpha_for, checked_alpha, min_lam_sq
 
 Rule = Literal["exact", "sqrt", "none"]
 RULES = ("exact", "sqrt", "none")
@@ -69,59 +71,6 @@ class Calibration:
     def printed_xi(self) -> float:
         """The xi that the paper's tables print: half of the definition, as the released code measures it."""
         return self.xi / 2
-
-
-def min_lam_sq(alpha: float) -> float:
-    r"""Second moment of the perturbation weight, for lam ~ Beta(alpha, alpha); in closed form.
-
-    .. math:: E[\min(\lambda, 1-\lambda)^2] = \frac{\alpha + 1}{2\alpha + 1}\, I_{1/2}(\alpha + 2, \alpha)
-
-    with I the regularised incomplete beta function. Increases from 0 (alpha = 0) to 1/4 (alpha = inf).
-
-    Args:
-        alpha: Parameter of the Beta distribution, >= 0, ``inf`` allowed.
-
-    Returns:
-        The moment, in [0, 1/4].
-
-    Raises:
-        ValueError: If alpha is negative or NaN.
-
-    Paper: Algorithm 1, the empirical average of min(lam^2, (1 - lam)^2).
-    """
-    _check_alpha(alpha)
-    if alpha == 0:
-        return 0.0
-    if math.isinf(alpha):
-        return 0.25
-    from scipy.special import betainc  # imported where used: half the time of `import kmixup` otherwise
-
-    return (alpha + 1) / (2 * alpha + 1) * float(betainc(alpha + 2, alpha, 0.5))
-
-
-def alpha_for(moment: float) -> float:
-    """The alpha whose `min_lam_sq` is ``moment``: its inverse.
-
-    Args:
-        moment: Wanted value of E[min(lam, 1 - lam)^2], in [0, 1/4].
-
-    Returns:
-        alpha >= 0; ``inf`` for 1/4.
-
-    Raises:
-        ValueError: If no alpha has this moment.
-    """
-    if not 0 <= moment <= 0.25:
-        raise ValueError(f"moment must be in [0, 1/4], got {moment}. Larger perturbations need a smaller k.")
-    low, high = 1e-12, 1e12
-    if moment <= min_lam_sq(low):
-        return 0.0
-    if moment >= min_lam_sq(high):
-        return math.inf
-    from scipy.optimize import brentq
-
-    log_alpha = brentq(lambda t: min_lam_sq(math.exp(t)) - moment, math.log(low), math.log(high), xtol=1e-13)
-    return math.exp(log_alpha)  # pyright: ignore[reportArgumentType]
 
 
 def mean_sq_distance(x: Tensor) -> float:
@@ -206,7 +155,7 @@ def calibrate(
 
     Paper: Algorithm 1.
     """
-    _check_alpha(alpha)
+    checked_alpha(alpha)
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}.")
     if not max_alpha > 0:
@@ -255,7 +204,7 @@ def algorithm_1(
 
     Paper: Algorithm 1.
     """
-    _check_alpha(alpha)
+    checked_alpha(alpha)
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha must be positive and finite for Algorithm 1, got {alpha}. Use calibrate instead.")
     if not c > 1:
@@ -319,8 +268,3 @@ def _points(x: Tensor) -> Tensor:
         raise ValueError(f"x must be a floating-point batch [N, ...] with N >= 1, got {x.dtype} {list(x.shape)}.")
     points = x.detach().reshape(len(x), -1)
     return points if points.dtype == torch.float64 else points.float()
-
-
-def _check_alpha(alpha: float) -> None:
-    if not alpha >= 0:
-        raise ValueError(f"alpha must be >= 0 (inf allowed), got {alpha}. Use alpha=0 to switch mixing off.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kmixup.calibration import Calibration, calibrate
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

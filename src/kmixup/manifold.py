@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from kmixup.mixing import KMixup
-from kmixup.plan import MixPlan
-from kmixup.streams import process_stream
+from kmixup.mixup import KMixup
+from kmixup.plan import MixPlan, batch_length
 
 
 class KManifoldMixup(nn.Module):
@@ -73,7 +71,8 @@ class KManifoldMixup(nn.Module):
             ValueError: If the layer's output does not have the batch first.
         """
         if not self.training:
-            return self.model(x, *args, **kwargs), _identity(x)
+            batch, device = batch_length(x)
+            return self.model(x, *args, **kwargs), MixPlan.identity(batch, device=device)
         layer = self.draw()
         if layer is None:
             plan = self.mixer.plan(x)
@@ -85,9 +84,10 @@ class KManifoldMixup(nn.Module):
             if plans:
                 return output
             plan = self.mixer.plan(output)
-            if len(plan) != _batch(x):
+            batch, _ = batch_length(x)
+            if len(plan) != batch:
                 raise ValueError(
-                    f"the output of layer {layer!r} must have the batch of {_batch(x)} first, got {len(plan)}. "
+                    f"the output of layer {layer!r} must have the batch of {batch} first, got {len(plan)}. "
                     "Choose a layer that keeps the batch dimension."
                 )
             plans.append(plan)
@@ -104,7 +104,7 @@ class KManifoldMixup(nn.Module):
 
     def draw(self) -> str | None:
         """Draw the place to mix, all with equal probability: a layer's name, or None for the input."""
-        generator = process_stream(self.mixer.generator) if self.mixer.per_process else self.mixer.generator
+        generator = self.mixer.stream()
         places = [None, *self.layers] if self.mix_input else list(self.layers)
         on = generator.device if generator else None
         return places[int(torch.randint(len(places), (), generator=generator, device=on))]
@@ -112,13 +112,3 @@ class KManifoldMixup(nn.Module):
     def extra_repr(self) -> str:
         """What `print(manifold)` shows beside the submodules."""
         return f"layers={list(self.layers)}, mix_input={self.mix_input}"
-
-
-def _batch(x: Any) -> int:
-    return next(len(leaf) for leaf in tree_leaves(x) if isinstance(leaf, Tensor))
-
-
-def _identity(x: Any) -> MixPlan:
-    device = next(leaf.device for leaf in tree_leaves(x) if isinstance(leaf, Tensor))
-    itself = torch.arange(_batch(x), device=device)
-    return MixPlan(itself, torch.ones((), device=device), itself)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from kmixup.cost import widest_float
+
 
 @dataclass(frozen=True)
 class MixStats:
@@ -49,6 +51,35 @@ class MixPlan:
     lam: Tensor
     unmatched: Tensor
     from_second: bool = False
+
+    @classmethod
+    def identity(
+        cls, batch: int, *, per_sample: bool = False, device: torch.device | None = None, from_second: bool = False
+    ) -> MixPlan:
+        """The plan that mixes nothing: each sample is its own partner, with weight 1.
+
+        Args:
+            batch: Number of samples, B.
+            per_sample: Whether lam is ``[B]`` instead of one number.
+            device: Where the plan lives.
+            from_second: Whether the plan is for two batches.
+        """
+        itself = torch.arange(batch, device=device)
+        lam = torch.ones(batch if per_sample else (), dtype=widest_float(itself.device), device=device)
+        return cls(itself, lam, itself, from_second)
+
+    @classmethod
+    def of_batches(cls, partner: Tensor, lam: Tensor, unmatched: Tensor) -> MixPlan:
+        """One plan for many batches laid end to end, each mixed within itself.
+
+        Args:
+            partner: Partners within each batch, int64, shape ``[n, B]``, see `kmixup.matching.partners`.
+            lam: Weight of each sample itself, shape ``[n, B]``.
+            unmatched: Partners before the matching, int64, shape ``[n, B]`` or ``[B]``.
+        """
+        batches, batch = partner.shape
+        first = batch * torch.arange(batches, device=partner.device).unsqueeze(1)
+        return cls((partner + first).flatten(), lam.flatten(), (unmatched + first).flatten())
 
     def __len__(self) -> int:
         return self.partner.shape[0]
@@ -96,18 +127,18 @@ class MixPlan:
         Raises:
             ValueError: If lam varies over the batch and ``loss_fn`` returns one number, or if lengths differ.
         """
-        own = loss_fn(outputs, y)
-        theirs = loss_fn(outputs, self.partner_of(y, y2))
+        own = _at_least_float32(loss_fn(outputs, y))
+        theirs = _at_least_float32(loss_fn(outputs, self.partner_of(y, y2)))
         if own.ndim == 0:
             if self.lam.ndim:
                 raise ValueError(
                     "loss_fn must return one loss per sample when lam differs between samples, got one number. "
                     'Use reduction="none", or KMixup(lam_per="batch").'
                 )
-            return torch.lerp(theirs, own, self.lam.to(own))
+            return _interpolate(own, theirs, self.lam.to(own))
         if len(own) != len(self):
             raise ValueError(f"loss_fn must return one loss for each of {len(self)} samples, got {list(own.shape)}.")
-        return torch.lerp(theirs, own, _weights(self.lam.to(own), own.ndim)).mean()
+        return _interpolate(own, theirs, _weights(self.lam.to(own), own.ndim)).mean()
 
     def accuracy(self, outputs: Tensor, y: Tensor, y2: Tensor | None = None) -> Tensor:
         r"""Share of correct predictions, each of the two targets counted with its weight.
@@ -201,13 +232,38 @@ class MixPlan:
             )
         if own.dtype.itemsize < 4:  # half precision would round lam to three digits: mix in float32, round once
             return self._mix_leaf(own.float(), other.float()).to(own.dtype)
-        lam = _weights(self.lam.to(own), own.ndim)
-        # One new buffer: the gathered partners become the result.
-        return other.index_select(0, self.partner.to(own.device)).lerp_(own, lam)
+        partners = other.index_select(0, self.partner.to(own.device))
+        return _interpolate(own, partners, _weights(self.lam.to(own), own.ndim))
+
+
+def _interpolate(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
+    """``lam * own + (1 - lam) * other``, into ``other`` where it can be; a partner of weight 0 contributes nothing."""
+    mixed = torch.lerp(other, own, lam) if other.requires_grad or own.requires_grad else other.lerp_(own, lam)
+    alone = lam == 1
+    # Where nothing has to be read back from a device, look first: it spares a pass over the data.
+    if lam.device.type == "cpu" and not torch.compiler.is_compiling() and not alone.any():
+        return mixed
+    return torch.where(alone, own, mixed)  # 0 * inf and 0 * NaN are not 0
+
+
+def _at_least_float32(loss: Tensor) -> Tensor:
+    return loss if loss.dtype.itemsize >= 4 else loss.float()
 
 
 def _weights(lam: Tensor, ndim: int) -> Tensor:
     return lam.view(-1, *(1,) * (ndim - 1)) if lam.ndim else lam
+
+
+def batch_length(x: Any) -> tuple[int, torch.device]:
+    """Number of samples of a structured batch, and where it lives: its first tensor or array with a batch decides.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    for leaf in tree_leaves(x):
+        if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim:
+            return len(leaf), leaf.device if isinstance(leaf, Tensor) else torch.device("cpu")
+    raise TypeError("x must hold a tensor or a numpy array, batch first.")
 
 
 def tensor_of(x: Any) -> Tensor:

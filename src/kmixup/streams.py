@@ -1,4 +1,4 @@
-"""Random streams that processes do not share by accident."""
+"""Random streams that processes do not share by accident, and the one draw beside lam: the order of a batch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ import os
 
 import numpy as np
 import torch
+from torch import Tensor
+
+
+def draw_order(batch: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """A random order of a batch.
+
+    Args:
+        batch: Number of samples, B.
+        generator: Source of randomness; default: torch's global generator. The draw happens on its device.
+        device: Where the order is needed.
+
+    Returns:
+        A uniform permutation, int64, shape ``[B]``.
+    """
+    return torch.randperm(batch, generator=generator, device=generator.device if generator else None).to(device)
 
 
 def process_stream(generator: torch.Generator | None) -> torch.Generator | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 
 try:
     from transformers import Trainer

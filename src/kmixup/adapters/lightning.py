@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from kmixup.mixing import KMixup, LamPer, Pairing
+from kmixup.cost import Metric
+from kmixup.mixup import KMixup, LamPer, Pairing
 from kmixup.plan import MixPlan, tensor_of
-from kmixup.transport import Metric
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 
 
 class TimmKMixup:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from time import perf_counter
 from typing import Protocol
 
@@ -15,11 +14,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kmixup.cost import cost_matrix
 from kmixup.experiments.trial import Trial
 from kmixup.manifold import KManifoldMixup
-from kmixup.mixing import KMixup, draw_lam
+from kmixup.matching import partners
+from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
-from kmixup.transport import assign, cost_matrix
 
 __all__ = ["METHODS", "Method"]
 
@@ -106,62 +106,13 @@ class EpochMixing(InputMixing):
         """
         start = perf_counter()
         batches, size = x.shape[:2]
-        partner = self._partners(x.flatten(2))
-        self.seconds += perf_counter() - start
-        flat = (partner + _first_places(batches, size, x.device)).flatten()
-        lam = self._draw_lam(batches, size).to(x)
-
-        def mix(own: Tensor) -> Tensor:
-            theirs = own.flatten(0, 1).index_select(0, flat).view_as(own)
-            return theirs.lerp_(own, lam.view(*lam.shape, *(1,) * (own.ndim - 2)))
-
-        return mix(x), mix(targets)
-
-    def _partners(self, x: Tensor) -> Tensor:
-        """Partner of each sample within its batch, ``[batches, B]``: each block of k meets the block before it."""
-        batches, size = x.shape[:2]
-        k = self._mixer.k
-        candidate = _block_before(size, k, x.device)
-        if k == 1:
-            return candidate.expand(batches, size)
-        full = size // k * k
-        parts = []
-        for start, stop, block in ((0, full, k), (full, size, size - full)):
-            if start < stop:
-                theirs = candidate[start:stop]
-                cost = cost_matrix(
-                    x[:, start:stop].unflatten(1, (-1, block)),
-                    x.index_select(1, theirs).unflatten(1, (-1, block)),
-                    self._mixer.metric,
-                )
-                sigma = assign(cost, self._mixer.solver)
-                parts.append(theirs.view(1, -1, block).expand_as(sigma).gather(2, sigma).flatten(1))
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-
-    def _draw_lam(self, batches: int, size: int) -> Tensor:
-        """Lam of each sample, ``[batches, 1]`` or ``[batches, B]``."""
         mixer = self._mixer
-        if mixer.alpha == 0:
-            return torch.ones(batches, 1)
-        each = {"batch": 1, "block": -(-size // mixer.k), "sample": size}[mixer.lam_per]
-        count = batches * each + 1
-        # Lam was once drawn as part of a plan for ``count`` samples, whose order comes first. It is still drawn, and
-        # dropped, so that the committed runs can be repeated to the digit.
-        torch.randperm(count, generator=mixer.generator)
-        lam = torch.from_numpy(draw_lam(mixer.alpha, (count,), mixer.generator))[:-1].view(batches, each)
-        return lam.repeat_interleave(mixer.k, 1)[:, :size] if mixer.lam_per == "block" else lam
-
-
-@lru_cache(maxsize=32)
-def _block_before(size: int, k: int, device: torch.device) -> Tensor:
-    """For each place in a batch the place k before it, the first k after the last."""
-    return torch.arange(size, device=device).roll(k)
-
-
-@lru_cache(maxsize=32)
-def _first_places(batches: int, size: int, device: torch.device) -> Tensor:
-    """Where each batch of an epoch begins, ``[batches, 1]``."""
-    return size * torch.arange(batches, device=device).unsqueeze(1)
+        lam = mixer.draw_lam(batches, size, mixer.k, mixer.stream()).expand(batches, size)
+        # The batches are in random order already: blocks meet in the order they are in.
+        partner = partners(x.flatten(2), None, mixer.k, metric=mixer.metric, solver=mixer.solver)
+        plan = MixPlan.of_batches(partner, lam.to(x.device), torch.arange(size, device=x.device).roll(mixer.k))
+        self.seconds += perf_counter() - start
+        return tuple(plan.mix(each.flatten(0, 1)).view_as(each) for each in (x, targets))
 
 
 class ReleaseMixing(InputMixing):

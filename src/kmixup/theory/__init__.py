@@ -1,5 +1,6 @@
 """The theory of k-mixup, executable: one function per definition, lemma and theorem. See PAPER.md for the map."""
 
+from kmixup.lam import ThetaMoments, local_lam_moments, theta_moments
 from kmixup.theory.clusters import (
     Balls,
     ClusterStudy,
@@ -16,9 +17,9 @@ from kmixup.theory.clusters import (
     safe_band,
     study_clusters,
 )
-from kmixup.theory.expansion import LOSSES, Expansion, expand, local_lam_moments, objective, objective_at
+from kmixup.theory.expansion import LOSSES, Expansion, expand, objective, objective_at
 from kmixup.theory.local import Couplings, all_couplings, local_distribution, local_distributions
-from kmixup.theory.reversion import MeanReversion, ThetaMoments, mean_reversion, theta_moments
+from kmixup.theory.reversion import MeanReversion, mean_reversion
 from kmixup.theory.support import (
     Manifold,
     SupportStudy,

@@ -36,8 +36,9 @@ from scipy.sparse import block_diag, coo_array
 from scipy.special import bdtr
 from torch import Tensor
 
+from kmixup.assignment import assign
 from kmixup.calibration import Estimate
-from kmixup.transport import assign, cost_matrix
+from kmixup.cost import cost_matrix
 
 _MAX_CLUSTERS = 6
 _PLANS = 64  # solved at once

@@ -17,6 +17,8 @@ import torch
 from scipy.special import roots_jacobi
 from torch import Tensor
 
+from kmixup.lam import local_lam_moments
+
 Model = Callable[[Tensor], Tensor]
 Loss = Literal["cross_entropy", "logistic", "squared"] | Callable[[Tensor], Tensor]
 
@@ -66,31 +68,6 @@ class Expansion:
     def at(self, lam: float) -> Tensor:
         """The same at one fixed lam; compare with `objective_at`."""
         return self.standard + (1 - lam) * self.slope + (1 - lam) ** 2 / 2 * (self.curvature_h + self.curvature_f)
-
-
-def local_lam_moments(alpha: float) -> tuple[float, float]:
-    r"""First two moments of :math:`1 - \lambda` for :math:`\lambda \sim \mathrm{Beta}(\alpha+1, \alpha)`.
-
-    .. math:: E[1-\lambda] = \frac{\alpha}{2\alpha+1}, \qquad E[(1-\lambda)^2] = \frac{\alpha}{2(2\alpha+1)}
-
-    Their ratio is 1/2 at every alpha, and that of the third to the second moment tends to 2/3 as alpha tends to 0: lam
-    concentrates at 1 in probability, yet higher orders of the expansion do not become negligible against the second.
-
-    Args:
-        alpha: >= 0, ``inf`` allowed.
-
-    Returns:
-        The two moments.
-
-    Raises:
-        ValueError: If alpha is negative or NaN.
-
-    Paper: Theorem 4.1.
-    """
-    if not alpha >= 0:
-        raise ValueError(f"alpha must be >= 0 (inf allowed), got {alpha}. Use alpha=0 to switch mixing off.")
-    mean = 0.5 if math.isinf(alpha) else alpha / (2 * alpha + 1)
-    return mean, mean / 2
 
 
 def expand(f: Model, x: Tensor, y: Tensor, partners: Tensor, loss: Loss = "cross_entropy") -> Expansion:

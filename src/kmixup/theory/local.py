@@ -9,7 +9,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from kmixup.transport import assign, cost_matrix
+from kmixup.assignment import assign
+from kmixup.cost import cost_matrix
 
 # Every pair of k-subsets is one assignment and k partners in memory.
 _MAX_PARTNERS = 50_000_000

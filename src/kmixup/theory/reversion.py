@@ -8,49 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import betaln, roots_jacobi
+from scipy.special import roots_jacobi
 from torch import Tensor
 
-from kmixup.calibration import min_lam_sq
+from kmixup.lam import ThetaMoments, theta_moments
 from kmixup.theory.local import Couplings, all_couplings
-
-
-@dataclass(frozen=True)
-class ThetaMoments:
-    r"""Moments of :math:`\theta = \max(\lambda, 1-\lambda)`, that is :math:`\beta_{[1/2,1]}(\alpha, \alpha)`.
-
-    Attributes:
-        mean: :math:`\bar\theta`.
-        var: :math:`\sigma^2`.
-        nu_sq: :math:`\nu^2 = \sigma^2 + (1-\bar\theta)^2 = E[\min(\lambda, 1-\lambda)^2]`: `kmixup.min_lam_sq`.
-    """
-
-    mean: float
-    var: float
-    nu_sq: float
-
-
-def theta_moments(alpha: float) -> ThetaMoments:
-    r"""Moments of theta in closed form, through the mean absolute deviation of Beta(alpha, alpha).
-
-    .. math:: \bar\theta = \frac12 + \frac{4^{-\alpha}}{\alpha\, B(\alpha, \alpha)}
-
-    Args:
-        alpha: >= 0, ``inf`` allowed.
-
-    Returns:
-        The moments.
-
-    Raises:
-        ValueError: If alpha is negative or NaN.
-
-    Paper: Lemma H.2.
-    """
-    nu_sq = min_lam_sq(alpha)
-    if alpha == 0 or math.isinf(alpha):
-        return ThetaMoments(1.0 if alpha == 0 else 0.5, 0.0, nu_sq)
-    mean = 0.5 + math.exp(-alpha * math.log(4) - math.log(alpha) - float(betaln(alpha, alpha)))
-    return ThetaMoments(mean, max(0.0, nu_sq - (1 - mean) ** 2), nu_sq)
 
 
 @dataclass(frozen=True)

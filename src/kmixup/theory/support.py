@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kmixup.transport import assign, cost_matrix, transport_cost
+from kmixup.assignment import assign, transport_cost
+from kmixup.cost import cost_matrix
 
 # Entries of the cost matrices that are held at once.
 _CHUNK = 1 << 24

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from torch import Generator, Tensor
 
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
 from kmixup.style import BLUE, CLASS_COLOURS, ORANGE, WIDTH, bare, class_map, square_view, style
 

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from kmixup import theory
 from kmixup.experiments.datasets import DATASETS
-from kmixup.mixing import KMixup
+from kmixup.mixup import KMixup
 from kmixup.style import BLUE, GREY, ORANGE, WIDTH, save, series, style
 from kmixup.theory import ClusterStudy, SupportStudy, matching_rate
 

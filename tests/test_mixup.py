@@ -2,9 +2,6 @@
 
 import copy
 import pickle
-import platform
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -406,7 +403,6 @@ def mixer(**kwargs) -> KMixup:
         (lambda: mixer(k=2)(NAN_ROWS, Y), ValueError, r"x has 2 row\(s\)"),
         (lambda: mixer().plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
         (lambda: mixer(k=1).plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
-        (lambda: mixer().plan(3e38 * torch.eye(8)), ValueError, "cost must be finite.*rescale it if squares overflow"),
         (lambda: mixer()(X.to(torch.uint8), Y), TypeError, r"x must be floating point, got torch.uint8 \[8, 3\]"),
         (lambda: mixer()(X.numpy().astype("uint8"), Y.numpy()), TypeError, "x must be floating point, got uint8"),
         (lambda: mixer()([1.0] * 8, Y), TypeError, "x must be floating point, got float"),
@@ -435,19 +431,7 @@ def test_bad_input_is_refused_with_the_argument_and_the_remedy(call, error, mess
         call()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
-def test_what_a_batch_frees_stays_at_hand_for_the_next_one():
-    # Without the mixer three processes in four get their memory anew every time: 58,000 page faults.
-    script = """
-import resource, torch
-from kmixup import KMixup
-KMixup(2, 1.0).plan(torch.rand(4, 2))
-def use():
-    [torch.ones(1_500_000) for _ in range(3)]
-for _ in range(5): use()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20): use()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 500
+def test_batches_whose_squares_overflow_are_matched_all_the_same():
+    x = rand(8, 3, seed=3)
+    plans = [KMixup(4, 1.0, generator=generator()).plan(scale * x) for scale in (1.0, 2.0**126)]
+    torch.testing.assert_close(plans[1].partner, plans[0].partner)
