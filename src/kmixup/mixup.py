@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-import weakref
 from collections.abc import Callable, Mapping
-from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kmixup.assignment import Solver, check_solver
+from kmixup.compiled import register
 from kmixup.cost import METRICS, Metric, widest_float
 from kmixup.lam import checked_alpha, draw_lam
 from kmixup.matching import match_blocks, partners
@@ -122,7 +121,7 @@ class KMixup(nn.Module):
         check_solver(solver)
         self.solver: Solver = solver
         self._warned = False
-        self._handle = _register(self)
+        self._handle = register(self)
 
     @property
     def alpha(self) -> float:
@@ -201,9 +200,9 @@ class KMixup(nn.Module):
                 "Drop the last incomplete batch (drop_last=True)."
             )
         if torch.compiler.is_compiling():
-            drawn = torch.ops.kmixup.plan(points, other, self._handle, self.lam_per != "batch")
-            return MixPlan(*drawn, from_second=other is not None)
-        return self._plan(points, other)
+            tensors = torch.ops.kmixup.plan(points, other, self._handle, self.lam_per != "batch")
+            return MixPlan(*tensors, from_second=other is not None)
+        return self.drawn(points, other)
 
     def meet(self, points: Tensor, order: Tensor, lam: Tensor, other: Tensor | None = None) -> MixPlan:
         """The plan that given draws lead to: the pure half of `plan`.
@@ -291,9 +290,10 @@ class KMixup(nn.Module):
             device, generator_state = self.generator
             self.generator = torch.Generator(device)
             self.generator.set_state(torch.from_numpy(generator_state))
-        self._handle = _register(self)
+        self._handle = register(self)
 
-    def _plan(self, points: Tensor, other: Tensor | None) -> MixPlan:
+    def drawn(self, points: Tensor, other: Tensor | None) -> MixPlan:
+        """The plan for points that are checked: what a compiled graph calls."""
         batch, device = len(points), points.device
         if self._off or not self.training or (batch == 1 and other is None):
             return self._identity(batch, device, from_second=other is not None)
@@ -322,41 +322,6 @@ class KMixup(nn.Module):
                     stacklevel=_callers_level(),
                 )
         return min(self.k, largest)
-
-
-# --- torch.compile ----------------------------------------------------------------------------------------------------
-# The draw is one opaque op: random, data-dependent and solved on the host. It finds its mixer by number, because
-# an op can take neither a module nor a metric function.
-
-_mixers: weakref.WeakValueDictionary[int, KMixup] = weakref.WeakValueDictionary()
-_handles = count()
-
-
-def _register(mixer: KMixup) -> int:
-    handle = next(_handles)
-    _mixers[handle] = mixer
-    return handle
-
-
-torch.library.define(
-    "kmixup::plan",
-    "(Tensor points, Tensor? other, int mixer, bool per_sample) -> (Tensor, Tensor, Tensor)",
-    tags=(torch.Tag.nondeterministic_seeded,),  # two calls with equal inputs are two draws
-)
-
-
-@torch.library.impl("kmixup::plan", "default")
-def _plan_op(points: Tensor, other: Tensor | None, mixer: int, per_sample: bool) -> tuple[Tensor, Tensor, Tensor]:
-    plan = _mixers[mixer]._plan(points, other)
-    unmatched = plan.unmatched.clone() if plan.unmatched is plan.partner else plan.unmatched
-    return plan.partner, plan.lam, unmatched
-
-
-@torch.library.register_fake("kmixup::plan")
-def _(points: Tensor, other: Tensor | None, mixer: int, per_sample: bool) -> tuple[Tensor, Tensor, Tensor]:
-    batch = points.shape[0]
-    lam = points.new_empty((batch,) if per_sample else (), dtype=widest_float(points.device))
-    return points.new_empty(batch, dtype=torch.int64), lam, points.new_empty(batch, dtype=torch.int64)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
