@@ -58,7 +58,7 @@ class Comparison:
         arms: The cells behind it.
         seeds: The seeds that all of them have, in the order of the advantages.
 
-    Paper: Section 5, Monte Carlo trials. The interval is Hartigan's (1969), the inversion of the sign-flip test.
+    Source: the interval is Hartigan's (1969), the inversion of the sign-flip test.
     """
 
     advantages: np.ndarray
