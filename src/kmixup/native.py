@@ -9,8 +9,10 @@ The environment variable ``KMIXUP_CORE`` may lower the instruction set (``baseli
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,11 +77,20 @@ def costs(x: Tensor, y: Tensor, metric: str = "sqeuclidean") -> Tensor:
     Returns:
         Costs of the same dtype, shape ``[..., k, m]``.
     """
-    out = x.new_empty((*x.shape[:-1], y.shape[-2]))
-    if out.numel():
-        batches = (_points(x.unsqueeze(0)), _points(y.unsqueeze(0)))
-        _core.costs(_level, *batches, metric == "euclidean", out.view(-1, *out.shape[-2:]).numpy())
-    return out
+    out = np.empty((*x.shape[:-1], y.shape[-2]), x.numpy().dtype)
+    if out.size:
+        arrays = (_stacked(x.numpy()), _stacked(y.numpy()))
+        settings = (metric == "euclidean", _stacked(out))
+        try:
+            _core.costs(_level, *arrays, *settings)
+        except BufferError:
+            _core.costs(_level, *map(np.ascontiguousarray, arrays), *settings)
+    return torch.from_numpy(out)
+
+
+def _stacked(array: np.ndarray) -> np.ndarray:
+    """One leading dimension."""
+    return array if array.ndim == 3 else array.reshape(-1, *array.shape[-2:])
 
 
 def solve(cost: Tensor) -> Tensor:
@@ -95,11 +106,10 @@ def solve(cost: Tensor) -> Tensor:
         NotFiniteError: If an entry is NaN or -inf.
         InfeasibleError: If no matching of min(k, m) pairs avoids the forbidden ones.
     """
-    column = torch.full(cost.shape[:-1], -1, dtype=torch.int64)
+    column = np.full(cost.shape[:-1], -1, np.int64)
     if cost.numel():
-        problems = cost.reshape(-1, *cost.shape[-2:])
-        _raise(_core.solve(_level, problems.numpy(), column.view(-1, cost.shape[-2]).numpy()))
-    return column
+        _raise(_core.solve(_level, _stacked(cost.numpy()), column.reshape(-1, cost.shape[-2])))
+    return torch.from_numpy(column)
 
 
 def match(
@@ -148,66 +158,65 @@ def _match(
     metric: str,
     threads: int,
 ) -> Tensor:
-    shape = x.shape[:-1]
-    for order in (left, right):
+    # In a batch of 64 points each operation on a tensor takes as long as a block: on an array it takes a third of that.
+    from_x = x.numpy()
+    to_y = None if y is None or y is x else y.numpy()
+    from_left = None if left is None else left.numpy()
+    to_right = from_left if right is left else None if right is None else right.numpy()
+    shape = from_x.shape[:-1]
+    for order in (from_left, to_right):
         if order is not None and order.ndim > len(shape):
             shape = order.shape
-    partner = torch.empty(shape, dtype=torch.int64)
-    if not partner.numel():
-        return partner
-    to = None if y is None or y is x else _points(y)
-    left_indices = None if left is None else _order(left)
-    right_indices = left_indices if right is left else None if right is None else _order(right)
-    arguments = (_level, _points(x), to, left_indices, right_indices, _order(partner), k, shift, metric == "euclidean")
-    size, d = x.shape[-2:]
-    if threads > 1 and partner.numel() * min(k, size) * d >= _THREADS_FROM:
-        answers = _in_threads(threads, arguments)
-    else:
-        answers = [_core.match(*arguments, 0, 1)]
-    for answer in answers:
-        if answer is not None:
-            _raise(answer)
-    return partner
+    partner = np.empty(shape, np.int64)
+    if partner.size:
+        size, d = from_x.shape[-2:]
+        parts = threads if threads > 1 and partner.size * min(k, size) * d >= _THREADS_FROM else 1
+        settings = (k, shift, metric == "euclidean")
+        try:
+            answer = _in_parts(parts, (from_x, to_y, from_left, to_right, partner), settings)
+        except BufferError:  # several leading dimensions, or numbers that do not lie side by side
+            plain = [_plain(from_x, 3), _plain(to_y, 3), *(_plain(a, 2) for a in (from_left, to_right, partner))]
+            answer = _in_parts(parts, plain, settings)
+        _raise(answer)
+    return torch.from_numpy(partner)
 
 
-def _in_threads(threads: int, arguments: tuple) -> list:
-    answers: list = [None] * threads
+def _plain(array: np.ndarray | None, dims: int) -> np.ndarray | None:
+    """The array contiguous, and with at most one leading dimension: a copy if need be."""
+    if array is None:
+        return None
+    array = np.ascontiguousarray(array)
+    return array.reshape(-1, *array.shape[1 - dims :]) if array.ndim > dims else array
+
+
+def _in_parts(parts: int, arrays: Sequence[np.ndarray | None], settings: tuple) -> Any:
+    """The core's answer on all blocks, or the first that is not None; each part but one in a thread of its own."""
+    if parts == 1:
+        return _core.match(_level, *arrays, *settings, 0, 1)
+    answers: list = [None] * parts
 
     def serve(part: int) -> None:
         try:
-            answers[part] = _core.match(*arguments, part, threads)
-        except BaseException as error:
+            answers[part] = _core.match(_level, *arrays, *settings, part, parts)
+        except Exception as error:
             answers[part] = error
 
-    others = [threading.Thread(target=serve, args=(part,)) for part in range(1, threads)]
+    others = [threading.Thread(target=serve, args=(part,)) for part in range(1, parts)]
     for thread in others:
         thread.start()
     serve(0)
     for thread in others:
         thread.join()
-    return answers
-
-
-def _points(x: Tensor) -> Any:
-    if x.ndim > 3:
-        x = x.flatten(0, -3)
-    if x.stride(-1) != 1 and x.shape[-1] > 1:
-        x = x.contiguous()
-    return x.numpy()
-
-
-def _order(order: Tensor) -> Any:
-    if order.ndim > 2:
-        order = order.flatten(0, -2)
-    return order.contiguous().numpy()
+    answer = next((answer for answer in answers if answer is not None), None)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _raise(answer: Any) -> None:
-    """The error that the core reports: which kind, and in which problem."""
+    """The error that the core reports, if any: which kind, and in which problem."""
     if answer is None:
         return
-    if isinstance(answer, BaseException):
-        raise answer
     infeasible, problem = answer
     if infeasible:
         error = InfeasibleError(f"problem {problem}: the forbidden pairs leave no matching.")

@@ -37,14 +37,17 @@ INLINE REAL sum(vec v) {
 static void tile_along_rows(const REAL *const *x, const REAL *const *y, size_t from, size_t length, REAL *out, size_t ld,
                             int first) {
     vec sums[TILE_X][TILE_Y] = {{all(0)}};
-    for (size_t t = from; t < from + length; t += LANES)
-        for (int j = 0; j < TILE_Y; j++) {
-            vec y_t = load(y[j] + t);
-            for (int i = 0; i < TILE_X; i++) {
-                vec gap = load(x[i] + t) - y_t;
+    for (size_t t = from; t < from + length; t += LANES) {
+        vec y_t[TILE_Y];
+        for (int j = 0; j < TILE_Y; j++) y_t[j] = load(y[j] + t);
+        for (int i = 0; i < TILE_X; i++) {
+            vec x_t = in_register(load(x[i] + t));
+            for (int j = 0; j < TILE_Y; j++) {
+                vec gap = x_t - y_t[j];
                 sums[i][j] += gap * gap;
             }
         }
+    }
     for (int i = 0; i < TILE_X; i++)
         for (int j = 0; j < TILE_Y; j++) {
             REAL part = sum(sums[i][j]);

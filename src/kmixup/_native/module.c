@@ -14,55 +14,49 @@ static const struct core *const cores[][2] = {
 #endif
 };
 
-/* A buffer and its element size, of as many dimensions as given, aligned; strides in numbers. */
+/* A buffer as `dims` dimensions, strides in numbers; missing leading dimensions have size 1. No format is asked for, which
+   would take numpy longer than a small problem takes to solve: numbers of 4 bytes are float32, of 8 float64 or int64. */
 struct array {
     Py_buffer view;
     Py_ssize_t size[3], stride[3];
-    char kind; /* f, d, or i for int64 */
 };
 
-static int open_array(PyObject *object, struct array *a, int low, int high, int writable, const char *name) {
-    int flags = PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0);
-    if (PyObject_GetBuffer(object, &a->view, flags) < 0) return -1;
-    Py_buffer *v = &a->view;
-    char format = v->format && v->format[0] && !v->format[1] ? v->format[0] : 0;
-    a->kind = (format == 'l' || format == 'q') && v->itemsize == 8 ? 'i' : format == 'f' || format == 'd' ? format : 0;
-    int fits = a->kind && v->ndim >= low && v->ndim <= high && (uintptr_t)v->buf % (size_t)v->itemsize == 0;
-    for (int i = 0; fits && i < v->ndim; i++) {
-        a->size[i] = v->shape[i];
-        a->stride[i] = v->strides[i] / v->itemsize;
-        fits = v->strides[i] % v->itemsize == 0 || v->shape[i] < 2;
+/* BufferError: not in a layout that the kernels read, a copy will be. */
+static int open_array(PyObject *object, struct array *a, int least, int dims, int writable, const char *name) {
+    if (PyObject_GetBuffer(object, &a->view, PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) < 0) return -1;
+    const Py_buffer *v = &a->view;
+    int missing = dims - v->ndim, fits = v->ndim >= least && missing >= 0;
+    fits = fits && (v->itemsize == 4 || v->itemsize == 8) && (uintptr_t)v->buf % (size_t)v->itemsize == 0;
+    for (int i = 0; fits && i < dims; i++) {
+        a->size[i] = i < missing ? 1 : v->shape[i - missing];
+        a->stride[i] = a->size[i] < 2 ? 0 : v->strides[i - missing] / v->itemsize;
+        fits = a->size[i] < 2 || v->strides[i - missing] % v->itemsize == 0;
     }
-    if (!fits) {
-        PyErr_Format(PyExc_TypeError, "%s must be a buffer of numbers with %d to %d dimensions.", name, low, high);
-        PyBuffer_Release(v);
-        return -1;
-    }
-    /* Missing leading dimensions have size 1: every problem of a batch reads the same. */
-    while (v->ndim && high > low && a->view.ndim < high && low < high) {
-        int missing = high - v->ndim;
-        for (int i = high - 1; i >= 0; i--) {
-            a->size[i] = i >= missing ? a->size[i - missing] : 1;
-            a->stride[i] = i >= missing ? a->stride[i - missing] : 0;
-        }
-        break;
-    }
+    if (fits) return 0;
+    PyErr_Format(PyExc_BufferError, "%s must have %d to %d dimensions of aligned numbers", name, least, dims);
+    PyBuffer_Release(&a->view);
+    return -1;
+}
+
+/* Whether the last dimension is contiguous. */
+static int dense(const struct array *a, int dims, const char *name) {
+    if (a->size[dims - 1] < 2 || a->stride[dims - 1] == 1) return 1;
+    PyErr_Format(PyExc_BufferError, "%s must be contiguous in its last dimension", name);
     return 0;
 }
 
 static const char *at(const struct array *a, Py_ssize_t problem) {
-    Py_ssize_t step = a->size[0] == 1 ? 0 : a->stride[0];
-    return (const char *)a->view.buf + problem * step * a->view.itemsize;
+    return (const char *)a->view.buf + problem * a->stride[0] * a->view.itemsize;
 }
 
-static const struct core *core_of(PyObject *level, char kind) {
+static const struct core *core_of(PyObject *level, const struct array *a) {
     long index = PyLong_AsLong(level);
     if (index == -1 && PyErr_Occurred()) return NULL;
-    if (index < 0 || index > processor_level() || (kind != 'f' && kind != 'd')) {
-        PyErr_SetString(PyExc_ValueError, "no such kernels");
+    if (index < 0 || index >= (long)(sizeof cores / sizeof *cores)) {
+        PyErr_SetString(PyExc_ValueError, "no such instruction set");
         return NULL;
     }
-    return cores[index][kind == 'd'];
+    return cores[index][a->view.itemsize == 8];
 }
 
 /* None if all is well, else the index of the problem that is not. */
@@ -80,9 +74,9 @@ static int takes(Py_ssize_t given, Py_ssize_t wanted) {
     return given == wanted;
 }
 
-static int fits(int condition, const char *what) {
-    if (!condition && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, what);
-    return condition;
+static int fits(int shapes_do) {
+    if (!shapes_do) PyErr_SetString(PyExc_ValueError, "shapes do not fit");
+    return shapes_do;
 }
 
 /* costs(level, x[n, k, d], y[n, m, d], euclidean, out[n, k, m]) */
@@ -95,13 +89,11 @@ static PyObject *costs(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
     if (open_array(args[1], &x, 3, 3, 0, "x") < 0) return NULL;
     if (open_array(args[2], &y, 3, 3, 0, "y") < 0) goto release_x;
     if (open_array(args[4], &out, 3, 3, 1, "out") < 0) goto release_y;
-    const struct core *core = core_of(args[0], x.kind);
-    Py_ssize_t n = out.size[0], k = out.size[1], m = out.size[2], d = x.size[2], done = 0;
-    int rows = d < 2 || (x.stride[2] == 1 && y.stride[2] == 1);
-    int dense = (m < 2 || out.stride[2] == 1) && (k < 2 || out.stride[1] == m);
-    if (!core || !fits(x.kind == y.kind && x.kind == out.kind && x.size[0] == n && y.size[0] == n && x.size[1] == k &&
-                       y.size[1] == m && y.size[2] == d && n * k * m * d > 0 && rows && dense, "shapes do not fit"))
-        goto release;
+    const struct core *core = core_of(args[0], &x);
+    Py_ssize_t n = out.size[0], k = out.size[1], m = out.size[2], d = x.size[2], done = 0, item = x.view.itemsize;
+    int fit = x.size[0] == n && y.size[0] == n && x.size[1] == k && y.size[1] == m && y.size[2] == d && n * k * m * d > 0;
+    fit = fit && y.view.itemsize == item && out.view.itemsize == item && (k < 2 || out.stride[1] == m);
+    if (!core || !fits(fit) || !dense(&x, 3, "x") || !dense(&y, 3, "y") || !dense(&out, 3, "out")) goto release;
     enum status status = DONE;
     Py_BEGIN_ALLOW_THREADS
     for (; done < n && status == DONE; done++)
@@ -125,11 +117,10 @@ static PyObject *solve(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
     PyObject *result = NULL;
     if (!takes(nargs, 3) || open_array(args[1], &cost, 3, 3, 0, "cost") < 0) return NULL;
     if (open_array(args[2], &column, 2, 2, 1, "column") < 0) goto release_cost;
-    const struct core *core = core_of(args[0], cost.kind);
+    const struct core *core = core_of(args[0], &cost);
     Py_ssize_t n = cost.size[0], k = cost.size[1], m = cost.size[2], done = 0;
-    if (!core || !fits(column.kind == 'i' && column.size[0] == n && column.size[1] == k && n * k * m > 0 &&
-                       (k < 2 || column.stride[1] == 1), "shapes do not fit"))
-        goto release;
+    int fit = column.size[0] == n && column.size[1] == k && n * k * m > 0 && column.view.itemsize == 8;
+    if (!core || !fits(fit) || !dense(&column, 2, "column")) goto release;
     enum status status = DONE;
     Py_BEGIN_ALLOW_THREADS
     for (; done < n && status == DONE; done++)
@@ -160,22 +151,22 @@ static PyObject *match(PyObject *self, PyObject *const *args, Py_ssize_t nargs) 
     if (PyErr_Occurred()) return NULL;
     for (int a = 0; a < 5; a++) {
         if (args[1 + a] == Py_None) continue;
-        int high = a < 2 ? 3 : 2;
-        if (open_array(args[1 + a], arrays[a], high - 1, high, a == 4, names[a]) < 0) goto release;
+        int dims = a < 2 ? 3 : 2;
+        if (open_array(args[1 + a], arrays[a], dims - 1, dims, a == 4, names[a]) < 0) goto release;
         opened[a] = 1;
+        if (!dense(arrays[a], dims, names[a])) goto release;
     }
-    if (!fits(opened[0] && opened[4], "x and partner are missing")) goto release;
-    const struct core *core = core_of(args[0], x.kind);
+    if (!fits(opened[0] && opened[4])) goto release;
+    const struct core *core = core_of(args[0], &x);
     Py_ssize_t n = partner.size[0], size = x.size[1], d = x.size[2];
-    int good = k > 0 && shift >= 0 && part >= 0 && part < parts && n * size * d > 0 && (x.size[0] == n || x.size[0] == 1);
-    for (int a = 2; a < 5; a++)
-        good = good && (!opened[a] || (arrays[a]->kind == 'i' && (arrays[a]->size[0] == n || arrays[a]->size[0] == 1) &&
-                                       arrays[a]->size[1] == size && (size < 2 || arrays[a]->stride[1] == 1)));
-    good = good && (d < 2 || x.stride[2] == 1) && partner.size[0] == n;
-    if (opened[1])
-        good = good && y.kind == x.kind && (y.size[0] == n || y.size[0] == 1) && y.size[1] == size && y.size[2] == d &&
-               (d < 2 || y.stride[2] == 1);
-    if (!core || !fits(good, "shapes do not fit")) goto release;
+    int fit = k > 0 && shift >= 0 && part >= 0 && part < parts && n * size * d > 0;
+    for (int a = 0; a < 5; a++)
+        if (opened[a]) {
+            const struct array *b = arrays[a];
+            fit = fit && (b->size[0] == n || b->size[0] == 1) && b->size[1] == size;
+            fit = fit && (a < 2 ? b->size[2] == d && b->view.itemsize == x.view.itemsize : b->view.itemsize == 8);
+        }
+    if (!core || !fits(fit)) goto release;
 
     const struct array *to = opened[1] ? &y : &x;
     struct order order = {.x_row = x.stride[1], .y_row = to->stride[1], .size = (size_t)size, .k = (size_t)k,

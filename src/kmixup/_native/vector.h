@@ -90,6 +90,14 @@ INLINE double smallest(wide v) {
     return least;
 }
 
+/* Keeps a number that was loaded in a register, where GCC would load it again for each use. */
+INLINE vec in_register(vec v) {
+#if defined(__GNUC__) && defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+
 INLINE size_t rounded_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 #endif
