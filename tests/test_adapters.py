@@ -10,7 +10,7 @@ import pytest
 
 import kmixup.adapters
 
-ADAPTERS = sorted(path.stem for path in Path(kmixup.adapters.__file__).parent.glob("[a-z]*.py"))
+ADAPTERS = sorted(path.stem for path in Path(kmixup.adapters.__file__).parent.glob("[a-z]*"))
 
 # What each adapter may import; the rest is made unimportable for it.
 FRAMEWORKS = {
