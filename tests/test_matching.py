@@ -133,3 +133,21 @@ def test_points_are_never_changed_and_no_gradient_is_recorded():
     kept = x.clone()
     partners(x, order_of(16), 8)
     assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("solver", ["auto", "scipy"])
+def test_a_last_block_of_one_point_must_be_finite_too(solver):
+    x = rand(17, 3)
+    x[16, 2] = float("nan")
+    with pytest.raises(ValueError, match=r"x has 1 .* first is row 16"):
+        match_blocks(x, rand(17, 3), 8, solver=solver)
+    with pytest.raises(ValueError, match=r"x2 has 1 .* first is row 16"):
+        match_blocks(rand(17, 3), x, 8, solver=solver)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda c: f"B{c['batch']}-k{c['k']}-d{c['d']}-{c['metric']}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_compiled_core_and_the_reference_match_alike(case, dtype):
+    x, order = golden_points(case).to(dtype), torch.tensor(case["order"])
+    found = [partners(x, order, case["k"], metric=case["metric"], solver=solver) for solver in ("auto", "scipy")]
+    assert torch.equal(found[0], found[1])

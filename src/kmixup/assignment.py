@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Solver = Literal["auto", "enumerate", "scipy"]
+from kmixup import native
 
-SOLVERS = ("auto", "enumerate", "scipy")
+Solver = Literal["auto", "enumerate", "native", "scipy"]
+
+SOLVERS = ("auto", "enumerate", "native", "scipy")
 
 # Up to this k all k! permutations are summed on the tensor's own device: at most 24 of them, and no copy to the host.
 ENUMERATE_UP_TO = 4
@@ -26,14 +28,16 @@ def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
 
     Args:
         cost: Cost matrices, shape ``[..., k, k]``, every entry finite.
-        solver: ``"enumerate"`` sums all k! permutations on the tensor's device (k <= 8), ``"scipy"`` copies the costs
-            to the host once. ``"auto"``: enumerate for k <= 4, else scipy.
+        solver: ``"enumerate"`` sums all k! permutations on the tensor's device (k <= 8); ``"native"`` (the compiled
+            core) and ``"scipy"`` copy the costs to the host once. ``"auto"``: enumerate for k <= 4 on other devices
+            than the CPU, else native if it was built, else enumerate for k <= 4 and scipy beyond.
 
     Returns:
         ``sigma``, int64, shape ``[..., k]``. Ties break arbitrarily: compare costs, not assignments.
 
     Raises:
         ValueError: If an entry is infinite or NaN, the matrices are not square, or the solver is unknown.
+        RuntimeError: If the solver ``"native"`` is asked for and was not built.
 
     Paper: Section 2, the optimal map between two k-samples.
     """
@@ -79,7 +83,8 @@ def check_solver(solver: str) -> None:
 def _assign(cost: Tensor, solver: str) -> Tensor:
     k = cost.shape[-1]
     if solver == "auto":
-        solver = "enumerate" if k <= ENUMERATE_UP_TO else "scipy"
+        few = k <= ENUMERATE_UP_TO and not (cost.device.type == "cpu" and native.available())
+        solver = "enumerate" if few else "native" if native.available() else "scipy"
     if solver == "enumerate" and k > 8:
         raise ValueError(f"solver 'enumerate' sums k! permutations and takes k <= 8, got k={k}. Use 'auto'.")
     cost = cost.detach()
@@ -91,8 +96,11 @@ def _assign(cost: Tensor, solver: str) -> Tensor:
         return perms[totals.argmin(-1)]
     host = cost.cpu().contiguous()
     _refuse_nonfinite(host)
-    sigma = _solve_scipy(host.numpy().reshape(-1, k, k))
-    return torch.from_numpy(sigma.reshape(cost.shape[:-1])).to(cost.device)
+    if solver == "scipy":
+        return _solve_scipy(host).to(cost.device)
+    if not native.available():
+        raise RuntimeError(f"the compiled core does not serve: {native.description()}. Use solver='auto'.")
+    return native.solve(host).to(cost.device)
 
 
 def _refuse_nonfinite(cost: Tensor) -> None:
@@ -114,13 +122,12 @@ def _permutations(k: int, device: torch.device) -> Tensor:
     return torch.tensor(list(permutations(range(k))), device=device)
 
 
-def _solve_scipy(cost: np.ndarray) -> np.ndarray:
+def _solve_scipy(cost: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment  # imported where used: a third of the time of `import kmixup`
 
-    sigma = np.empty(cost.shape[:2], np.int64)
-    for b, matrix in enumerate(cost):
-        sigma[b] = linear_sum_assignment(matrix)[1]
-    return sigma
+    problems = cost.numpy().reshape(-1, *cost.shape[-2:])
+    columns = [linear_sum_assignment(problem)[1] for problem in problems]
+    return torch.from_numpy(np.array(columns, np.int64)).view(cost.shape[:-1])
 
 
 @torch.library.custom_op("kmixup::assign", mutates_args=())

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kmixup import native
+
 Metric = Literal["sqeuclidean", "euclidean", "cosine"] | Callable[[Tensor, Tensor], Tensor]
 
 METRICS = ("sqeuclidean", "euclidean", "cosine")
@@ -53,6 +55,8 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
     x, y = _at_least_float32(x), _at_least_float32(y)
+    if native.takes(x, metric) and native.takes(y, metric) and x.dtype == y.dtype:
+        return native.costs(x, y, metric)
     with _full_precision(x.device):
         if metric == "cosine":
             return _cosine(x, y)
@@ -89,7 +93,7 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances: centred, expanded, and repaired where the expansion cancelled."""
+    """Squared distances without the compiled core: centred, expanded, and repaired where the expansion cancelled."""
     # In few dimensions close pairs, which cancel, are the rule. To look for them would stall a GPU.
     if x.shape[-1] <= _FEW or x.device.type != "cpu" or torch.compiler.is_compiling():
         return _distances(x, y).square()

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from kmixup import native
 from kmixup.assignment import ENUMERATE_UP_TO, Solver, assign
 from kmixup.cost import Metric, cost_matrix
 
@@ -37,6 +38,13 @@ def partners(
 
     Paper: Section 2, k-mixup.
     """
+    _check_k(x, k)
+    if _served(x, k, metric, solver):
+        try:
+            return native.roll(x, order, k, metric, threads=torch.get_num_threads())
+        except native.NotFiniteError:
+            _largest(x, "x")  # says which rows
+            raise
     order = _own_order(x) if order is None else order.expand(x.shape[:-1])
     return _meet(x, x, order, order.roll(k, -1), k, metric, solver)
 
@@ -61,8 +69,25 @@ def match_blocks(x: Tensor, x2: Tensor, k: int, *, metric: Metric = "sqeuclidean
     """
     if x.shape != x2.shape:
         raise ValueError(f"x and x2 must have the same shape, got {list(x.shape)} and {list(x2.shape)}.")
+    _check_k(x, k)
+    if _served(x, k, metric, solver) and native.takes(x2, metric) and x.dtype == x2.dtype:
+        try:
+            return native.match(x, x2, None, None, k, metric, threads=torch.get_num_threads())
+        except native.NotFiniteError:
+            _largest(x, "x"), _largest(x2, "x2")
+            raise
     order = _own_order(x)
     return _meet(x, x2, order, order, k, metric, solver)
+
+
+def _check_k(x: Tensor, k: int) -> None:
+    if not 1 <= k <= x.shape[-2]:
+        raise ValueError(f"k must be between 1 and the number of points {x.shape[-2]}, got {k}.")
+
+
+def _served(x: Tensor, k: int, metric: Metric, solver: Solver) -> bool:
+    """Whether the compiled core does the whole, costs and assignments of all blocks in one call."""
+    return k > 1 and solver in ("auto", "native") and native.takes(x, metric)
 
 
 def _own_order(x: Tensor) -> Tensor:
@@ -70,10 +95,8 @@ def _own_order(x: Tensor) -> Tensor:
 
 
 def _meet(x: Tensor, x2: Tensor, left: Tensor, right: Tensor, k: int, metric: Metric, solver: Solver) -> Tensor:
-    """Block b of k of ``left`` (places in x) meets block b of ``right`` (places in x2)."""
+    """Block b of k of ``left`` (places in x) meets block b of ``right`` (places in x2): costs, then assignments."""
     batch, d = x.shape[-2:]
-    if not 1 <= k <= batch:
-        raise ValueError(f"k must be between 1 and the number of points {batch}, got {k}.")
     largest = _largest(x, "x")
     if x2 is not x:
         largest = torch.maximum(largest, _largest(x2, "x2"))

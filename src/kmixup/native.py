@@ -66,6 +66,19 @@ def description() -> str:
     return _description
 
 
+def takes(x: Tensor, metric: Any) -> bool:
+    """Whether the core serves these points: plain tensors of float32 or float64 on the CPU, without a gradient."""
+    return (
+        _core is not None
+        and metric in METRICS
+        and x.device.type == "cpu"
+        and x.dtype in DTYPES
+        and x.shape[-1] > 0
+        and not x.requires_grad
+        and not torch.compiler.is_compiling()
+    )
+
+
 def costs(x: Tensor, y: Tensor, metric: str = "sqeuclidean") -> Tensor:
     """Costs from differences, every entry accurate; beyond the range of squares they are inf or 0.
 

@@ -116,14 +116,14 @@ static enum status match_block(const struct order *o, size_t start, size_t n, st
         w->right[i] = o->right ? o->right[there] : (int64_t)there;
         if ((uint64_t)w->left[i] >= o->size || (uint64_t)w->right[i] >= o->size) return BAD_INDEX;
     }
-    if (n == 1) {
-        partner[w->left[0]] = w->right[0];
-        return DONE;
-    }
     size_t ld = rounded_up(n, PAD);
-    int finite = 0;
+    int finite = 0, shift;
     w->block.n = w->block.m = n;
     point_at_rows(o, &w->block, w);
+    if (n == 1) { /* nothing to choose, but points that are not finite are refused all the same */
+        partner[w->left[0]] = w->right[0];
+        return exponent(w->block.x, 1, w->block.y, 1, w->block.d, &shift);
+    }
     block_costs(&w->block, o->euclidean, w->cost, ld);
     pad_with_infinity(w->cost, n, n, ld);
     enum status status = solve_block(w->cost, n, n, ld, &w->solver, &finite);
