@@ -1,15 +1,17 @@
-"""Toy and tabular data."""
+"""Toy and tabular data, and what every data set promises."""
 
+import gzip
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 
 from kmixup import calibrate
-from kmixup.experiments.datasets import DATASETS, Data
+from kmixup.experiments.datasets import DATASETS, Data, load_data
 from kmixup.experiments.datasets.fetch import fetch_dataset
-from kmixup.experiments.datasets.tabular import csv
+from kmixup.experiments.datasets.source import files_source
 from kmixup.experiments.recipe import read_recipe
 
 TOYS = ("one-ring", "four-bars", "swiss-roll")
@@ -108,49 +110,7 @@ def test_a_missing_file_is_an_error_that_says_how_to_get_it(tmp_path, monkeypatc
     with pytest.raises(FileNotFoundError, match=r"no abalone.data in .*--data-dir.*kmixup data fetch abalone"):
         DATASETS["abalone"](tmp_path, 0)
     with pytest.raises(FileNotFoundError, match=r"no file .*none.csv"):
-        csv(tmp_path, 0, path="none.csv")
-
-
-def write(folder, text, name="mine.csv"):
-    (folder / name).write_text(text)
-    return {"data_dir": folder, "path": name}
-
-
-def test_any_csv_file_is_read_with_words_coded_in_sorted_order(tmp_path):
-    text = "size;colour;kind\n" + "1.5;red;x\n2.5;blue;y\n3.5;red;x\n4.5;green;z\n"
-    data = csv(**write(tmp_path, text), header=True, delimiter=";", test_share=0.5)
-    rows = torch.cat([data.x_train, data.x_test]).tolist()
-    assert sorted(map(tuple, rows)) == [(1.5, 2.0), (2.5, 0.0), (3.5, 2.0), (4.5, 1.0)]
-    assert data.num_classes == 3
-    first = csv(**write(tmp_path, text), header=True, delimiter=";", class_column=0)
-    assert first.num_classes == 4
-
-
-def test_scalings_are_three_and_take_their_moments_from_the_training_part(tmp_path):
-    rng = np.random.default_rng(0)
-    table = rng.normal([10, -3, 7], [1, 5, 0], (200, 3)) + 0.0
-    source = write(tmp_path, "".join(f"{a},{b},{c},{i % 2}\n" for i, (a, b, c) in enumerate(table)))
-    raw, scalar, standard = (csv(**source, scaling=scaling) for scaling in ("raw", "scalar", "standard"))
-    x = raw.x_train.double()
-    torch.testing.assert_close(scalar.x_train.double(), (x - x.mean()) / x.std(correction=0), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(standard.x_train.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(standard.x_train.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]))
-    assert standard.x_test.mean(0).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "message"),
-    [
-        ("1,2,0\n1,2\n", {}, "row 2 of .* has 2"),
-        ("1,?,0\n1,2,1\n", {}, r"column 1 has 1 missing values. Say what stands for them with missing=0"),
-        ("", {}, "has no rows"),
-        ("1,0\n2,1\n", {"scaling": "robust"}, "scaling must be one of raw, scalar, standard, got 'robust'"),
-        ("1,0\n2,1\n", {"test_share": 1.0}, r"test_share must be in \(0, 1\), got 1.0"),
-    ],
-)
-def test_a_csv_file_with_a_mistake_is_an_error_that_names_it(tmp_path, text, options, message):
-    with pytest.raises(ValueError, match=message):
-        csv(**write(tmp_path, text), **options)
+        DATASETS["table"](tmp_path, 0, path="none.csv")
 
 
 @pytest.mark.parametrize(
@@ -160,9 +120,57 @@ def test_a_csv_file_with_a_mistake_is_an_error_that_names_it(tmp_path, text, opt
         ({"x_test": torch.zeros(4, 1, dtype=torch.float64)}, "x_test must be float32"),
         ({"y_test": torch.full((4,), 2)}, r"classes must be 0 ... 1, got 2 ... 2 in y_test"),
         ({"mean": torch.zeros(1)}, "mean and std belong together"),
+        ({"x_test": torch.tensor([[0.0], [0.0], [math.nan], [math.inf]])}, "x_test must be finite.*2 of 4.*sample 2"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(change, message):
     x, y = torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64)
     with pytest.raises((ValueError, TypeError), match=message):
         Data(**{"x_train": x, "y_train": y, "x_test": x, "y_test": y, "num_classes": 2, **change})
+
+
+def test_the_uci_data_name_the_row_and_column_of_a_mistake(tmp_path):
+    (tmp_path / "abalone.data").write_text("M,0.5,15\nX,0.6,7\n")
+    with pytest.raises(ValueError, match=r"row 2 \(line 2\), column 0 .* must be M, F or I, got 'X'"):
+        DATASETS["abalone"](tmp_path, 0)
+    (tmp_path / "abalone.data").write_text("M,0.5,15\nF,,7\nF,1.5,7\n")
+    with pytest.raises(ValueError, match=r"row 2 \(line 2\), column 1 .* is missing"):
+        DATASETS["abalone"](tmp_path, 0)
+
+
+# --- where data come from ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*TOYS, "iris", "breast-cancer", "mnist-5000"])
+def test_a_source_is_the_same_for_every_seed(name):
+    sources = {load_data(name, seed=seed).source for seed in (0, 1)}
+    assert len(sources) == 1
+    assert len(bytes.fromhex(sources.pop())) == 32
+
+
+def test_sources_of_different_data_differ():
+    options = [{}, {"n_train": 500}, {"scale": 1.0}]
+    generated = {load_data("swiss-roll", options=chosen).source for chosen in options}
+    assert len(generated | {load_data(name).source for name in ("one-ring", "iris", "breast-cancer")}) == 6
+
+
+def test_a_source_of_generated_data_takes_a_number_as_the_same_however_it_is_typed():
+    assert len({load_data("four-bars", options={"spacing": typed}).source for typed in (3, 3.0, "3")}) == 1
+
+
+def test_a_source_is_of_the_files_bytes_not_of_their_dates_places_or_packing(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "x").write_text("one")
+    (second / "y").write_text("two")
+    os.utime(second / "x", (0, 0))
+    assert files_source([first / "x"], first) == files_source([second / "x"], second)
+    assert files_source([second / "x", second / "y"], second) == files_source([second / "y", second / "x"], second)
+    (first / "x.gz").write_bytes(gzip.compress(b"one"))
+    assert files_source([first / "x.gz"], first) == files_source([second / "x"], second)
+    (second / "x").rename(second / "z")
+    assert files_source([first / "x"], first) != files_source([second / "z"], second)  # a name may be a class
+    assert files_source([first / "x"]) == files_source([second / "z"])
+    (second / "z").write_text("One")
+    assert files_source([first / "x"]) != files_source([second / "z"])

@@ -14,7 +14,7 @@ from torchvision import transforms
 
 from kmixup.experiments.datasets import DATASETS
 from kmixup.experiments.datasets.cache import decoded
-from kmixup.experiments.datasets.images import random_crop, random_crop_and_flip
+from kmixup.experiments.datasets.pixels import random_crop, random_crop_and_flip
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_a_truncated_idx_file_is_refused(tmp_path, packed):
     write_idx(tmp_path, packed)
     file = tmp_path / ("train-images-idx3-ubyte" + (".gz" if packed else ""))
     file.write_bytes(file.read_bytes()[:-400])
-    with pytest.raises(ValueError, match="not a whole IDX file"):
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte.* (not a whole IDX|a damaged gzip) file"):
         DATASETS["mnist"](tmp_path, 0)
 
 
@@ -193,10 +193,10 @@ def test_files_are_decoded_once_and_again_when_they_change(tmp_path):
         calls.append(1)
         return {"x": torch.tensor([int(file.read_text())])}
 
-    assert [decoded("numbers", [file], decode)["x"].item() for _ in range(2)] == [1, 1]
+    assert [decoded("numbers", [file], decode).tensors["x"].item() for _ in range(2)] == [1, 1]
     assert len(calls) == 1
     file.write_text("27")
-    assert decoded("numbers", [file], decode)["x"].item() == 27
+    assert decoded("numbers", [file], decode).tensors["x"].item() == 27
 
 
 def test_a_damaged_cache_file_is_decoded_again(tmp_path):
@@ -206,7 +206,7 @@ def test_a_damaged_cache_file_is_decoded_again(tmp_path):
     (cached,) = (tmp_path / "cache").rglob("*.safetensors")
     cached.write_bytes(cached.read_bytes()[:20])
     with pytest.warns(UserWarning, match="decoding again"):
-        assert decoded("numbers", [file], lambda: {"x": torch.ones(3)})["x"].sum() == 3
+        assert decoded("numbers", [file], lambda: {"x": torch.ones(3)}).tensors["x"].sum() == 3
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
@@ -214,7 +214,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
     file.write_text("1")
     monkeypatch.setenv("KMIXUP_CACHE", str(file))  # a file where a folder should be
     with pytest.warns(UserWarning, match="KMIXUP_CACHE"):
-        assert decoded("numbers", [file], lambda: {"x": torch.ones(3)})["x"].sum() == 3
+        assert decoded("numbers", [file], lambda: {"x": torch.ones(3)}).tensors["x"].sum() == 3
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ def mnist_5000(data_dir: Path | None = None, seed: int = 0, *, n_train: int = 20
         x = torch.from_numpy(pixels).float().view(-1, 1, 28, 28) / 255
         return {"x": x, "y": torch.from_numpy(classes).long()}
 
-    digits = decoded("mnist-5000", [Path(mnist.DATA_PATH)], read)
+    digits, source = decoded("mnist-5000", [Path(mnist.DATA_PATH)], read)
     order = torch.randperm(_SIZE, generator=Generator().manual_seed(seed))
     train, test = order[:n_train], order[n_train:]
     x, y = digits["x"], digits["y"]
-    return Data(x[train], y[train], x[test], y[test], num_classes=10, note="5,000 of MNIST's digits")
+    return Data(x[train], y[train], x[test], y[test], num_classes=10, note="5,000 of MNIST's digits", source=source)

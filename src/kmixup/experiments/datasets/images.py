@@ -1,4 +1,4 @@
-"""Images: MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN and Tiny ImageNet in their official formats.
+"""Images in the official formats of MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN.
 
 A loader looks for its files in ``data_dir`` itself, then in the folder that the official archive or torchvision makes
 of them. Files are decoded once (`kmixup.experiments.datasets.cache`); crop and flip act on whole batches.
@@ -6,22 +6,20 @@ of them. Files are decoded once (`kmixup.experiments.datasets.cache`); crop and 
 
 from __future__ import annotations
 
-import gzip
+import math
 import pickle
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
-from kmixup.experiments.datasets.cache import Tensors, cache_dir, decoded
+from kmixup.experiments.datasets.cache import Tensors, decoded
 from kmixup.experiments.datasets.data import Data
+from kmixup.experiments.datasets.pixels import find_folder, image_data, random_crop, random_crop_and_flip
+from kmixup.experiments.datasets.source import contents
 
 # The released CIFAR-10 code's constants; its std is the mean of each image's own, a fifth below that of all pixels.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -59,10 +57,11 @@ def cifar10(data_dir: Path | None = None, seed: int = 0, *, augment: bool = True
     """
     return _cifar(
         "cifar10",
-        _folder("cifar10", data_dir, ["data_batch_1", "test_batch"], "cifar-10-batches-py"),
+        find_folder("cifar10", data_dir, ["data_batch_1", "test_batch"], "cifar-10-batches-py"),
         [f"data_batch_{i}" for i in range(1, 6)],
         "test_batch",
         "labels",
+        10,
         moments=(torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)),
         augment=augment,
     )
@@ -73,8 +72,8 @@ def cifar100(data_dir: Path | None = None, seed: int = 0, *, augment: bool = Tru
 
     Paper: Table 11a, CIFAR-100.
     """
-    folder = _folder("cifar100", data_dir, ["train", "test"], "cifar-100-python")
-    return _cifar("cifar100", folder, ["train"], "test", "fine_labels", moments=None, augment=augment)
+    folder = find_folder("cifar100", data_dir, ["train", "test"], "cifar-100-python")
+    return _cifar("cifar100", folder, ["train"], "test", "fine_labels", 100, moments=None, augment=augment)
 
 
 def svhn(data_dir: Path | None = None, seed: int = 0, *, augment: bool = False) -> Data:
@@ -89,169 +88,64 @@ def svhn(data_dir: Path | None = None, seed: int = 0, *, augment: bool = False) 
 
     Paper: Table 11b, SVHN.
     """
-    folder = _folder("svhn", data_dir, ["train_32x32.mat", "test_32x32.mat"], "svhn", "SVHN")
+    folder = find_folder("svhn", data_dir, ["train_32x32.mat", "test_32x32.mat"], "svhn", "SVHN")
     files = {part: folder / f"{part}_32x32.mat" for part in ("train", "test")}
 
     def decode() -> Tensors:
-        from scipy.io import loadmat
-
         tensors: Tensors = {}
         for part, file in files.items():
-            content = loadmat(file, variable_names=["X", "y"])
-            tensors[f"x_{part}"] = torch.from_numpy(np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1)))
-            tensors[f"y_{part}"] = torch.from_numpy(content["y"].astype(np.int64).ravel() % 10)  # 0 is stored as 10
+            tensors[f"x_{part}"], tensors[f"y_{part}"] = _read_mat(file)
         return tensors
 
-    return _images("svhn", files.values(), decode, 10, moments="own", augment=random_crop(4) if augment else None)
-
-
-def tiny_imagenet(data_dir: Path | None = None, seed: int = 0, *, augment: bool = True) -> Data:
-    """Tiny ImageNet, 100,000 + 10,000 images of 3 x 64 x 64, 200 classes, from the official folders of JPEGs.
-
-    The official validation images are the test set, for the test labels were never published. Normalised with the
-    moments of the training pixels, which give the xi that Table 4 prints.
-
-    Args:
-        data_dir: Holds ``tiny-imagenet-200``, or is that folder.
-        seed: Unused: the split is the official one.
-        augment: Random crop with padding 4 and random flip.
-
-    Paper: Table 4, Tiny ImageNet.
-    """
-    folder = _folder("tiny-imagenet", data_dir, ["train", "val/val_annotations.txt"], "tiny-imagenet-200")
-    classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
-    number = {name: index for index, name in enumerate(classes)}
-    train = [(file, number[file.parent.parent.name]) for file in sorted(folder.glob("train/*/images/*.JPEG"))]
-    annotations = (folder / "val/val_annotations.txt").read_text().splitlines()
-    test = [(folder / "val/images" / row[0], number[row[1]]) for row in (line.split("\t") for line in annotations)]
-
-    def decode() -> Tensors:
-        tensors: Tensors = {}
-        for part, samples in (("train", train), ("test", test)):
-            tensors[f"x_{part}"] = torch.stack([_jpeg(file) for file, _ in samples])
-            tensors[f"y_{part}"] = torch.tensor([label for _, label in samples])
-        return tensors
-
-    return _images(
-        "tiny-imagenet",
-        [file for file, _ in train + test],
-        decode,
-        len(classes),
+    return image_data(
+        decoded("svhn", list(files.values()), decode, folder),
+        10,
         moments="own",
-        augment=random_crop_and_flip(4) if augment else None,
-    )
-
-
-# --- augmentation on whole batches ------------------------------------------------------------------------------------
-
-
-def random_crop(padding: int) -> Callable[[Tensor, Generator], Tensor]:
-    """Pad with zeros (black) and crop back to size, each image of the batch at its own place.
-
-    Equal in distribution to ``torchvision.transforms.RandomCrop(size, padding)`` on each image.
-    """
-
-    def augment(x: Tensor, generator: Generator) -> Tensor:
-        batch, _, height, width = x.shape
-        top, left = torch.randint(2 * padding + 1, (2, batch), generator=generator).to(x.device)
-        windows = F.pad(x, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-        return windows[torch.arange(batch, device=x.device), :, top, left]
-
-    return augment
-
-
-def random_crop_and_flip(padding: int) -> Callable[[Tensor, Generator], Tensor]:
-    """`random_crop`, then a horizontal flip of each image with probability 1/2."""
-    crop = random_crop(padding)
-
-    def augment(x: Tensor, generator: Generator) -> Tensor:
-        x = crop(x, generator)
-        flipped = torch.randint(2, (len(x), 1, 1, 1), generator=generator).bool().to(x.device)
-        return torch.where(flipped, x.flip(3), x)
-
-    return augment
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def _images(
-    name: str,
-    files: Iterable[Path],
-    decode: Callable[[], Tensors],
-    num_classes: int,
-    *,
-    moments: tuple[Tensor, Tensor] | Literal["own"] | None,
-    augment: Callable[[Tensor, Generator], Tensor] | None,
-    note: str = "",
-) -> Data:
-    """Data from decoded bytes: pixels to [0, 1]; ``moments="own"`` are those of the training pixels, per channel."""
-    tensors = decoded(name, files, decode)
-    if moments == "own":
-        moments = _moments(tensors["x_train"])
-    mean, std = moments or (None, None)
-    return Data(
-        x_train=tensors["x_train"].float().div_(255),
-        y_train=tensors["y_train"],
-        x_test=tensors["x_test"].float().div_(255),
-        y_test=tensors["y_test"],
-        num_classes=num_classes,
-        mean=mean,
-        std=std,
-        augment=augment,
-        note=note,
-    )
-
-
-def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of bytes, over all pixels, in units of [0, 1]."""
-    channels = pixels.transpose(0, 1).flatten(1)
-    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in channels]).double()  # exact sums
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    share = counts / counts.sum(1, keepdim=True)
-    mean = share @ levels
-    return mean.float(), (share @ levels.square() - mean.square()).sqrt().float()
-
-
-def _folder(name: str, data_dir: Path | None, needed: Sequence[str], *below: str) -> Path:
-    """The first of ``data_dir``, its subfolders ``below``, and the fetched copy, that holds the needed files."""
-    fetched = cache_dir() / "data"
-    roots = ([data_dir] if data_dir is not None else []) + [fetched / name]
-    places = [root / part for root in roots for part in ("", *below)]
-    for place in places:
-        if all((place / file).exists() or (place / f"{file}.gz").exists() for file in needed):
-            return place
-    raise FileNotFoundError(
-        f"{name} needs {', '.join(needed)}, found in none of {', '.join(str(place) for place in places)}. "
-        f"Give their folder with --data-dir, or run `kmixup data fetch {name}`."
+        augment=random_crop(4) if augment else None,
+        official=(73_257, 26_032),
     )
 
 
 def _idx(name: str, data_dir: Path | None, *below: str) -> Data:
-    folder = _folder(name, data_dir, _IDX_PARTS, *below)
+    folder = find_folder(name, data_dir, _IDX_PARTS, *below)
     files = [path if (path := folder / part).exists() else folder / f"{part}.gz" for part in _IDX_PARTS]
 
     def decode() -> Tensors:
-        x_train, y_train, x_test, y_test = (_read_idx(file) for file in files)
-        return {"x_train": x_train[:, None], "y_train": y_train, "x_test": x_test[:, None], "y_test": y_test}
+        tensors: Tensors = {}
+        for part, images, labels in (("train", *files[:2]), ("test", *files[2:])):
+            x, y = _read_idx(images, 3), _read_idx(labels, 1).long()
+            _check_pairs(images, len(x), labels, y, 10)
+            tensors |= {f"x_{part}": x[:, None], f"y_{part}": y}
+        return tensors
 
-    return _images(name, files, decode, 10, moments=None, augment=None)
+    pixels = decoded(name, files, decode, folder)
+    return image_data(pixels, 10, moments=None, augment=None, official=(60_000, 10_000))
 
 
-def _read_idx(file: Path) -> Tensor:
-    """Images (bytes) or labels (int64) of an IDX file, raw or gzipped, by torchvision's reader."""
-    from torchvision.datasets.mnist import read_image_file, read_label_file
+def _read_idx(file: Path, dimensions: int) -> Tensor:
+    """The bytes of an IDX file: 0, 0, 8 (bytes), the number of dimensions, each of them as four bytes, the data."""
+    content = contents(file)
+    start = 4 + 4 * dimensions
+    shape = np.frombuffer(content[4:start], ">u4") if len(content) >= start else np.zeros(0)
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) - start != math.prod(map(int, shape)):
+        raise ValueError(
+            f"{file} is not a whole IDX file of bytes in {dimensions} dimensions ({len(content):,} bytes). Fetch it "
+            "again."
+        )
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(*map(int, shape))
 
-    read = read_image_file if "idx3" in file.name else read_label_file
+
+def _read_mat(file: Path) -> tuple[Tensor, Tensor]:
+    from scipy.io import loadmat
+
     try:
-        if file.suffix != ".gz":
-            return read(str(file))
-        with tempfile.NamedTemporaryFile() as raw, gzip.open(file) as packed:
-            shutil.copyfileobj(packed, raw)
-            raw.flush()
-            return read(raw.name)
-    except (EOFError, gzip.BadGzipFile, RuntimeError, AssertionError) as error:
-        raise ValueError(f"{file} is not a whole IDX file ({error}). Fetch it again.") from error
+        content = loadmat(file, variable_names=["X", "y"])
+        images = torch.from_numpy(np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1)))
+        labels = torch.from_numpy(content["y"].astype(np.int64).ravel() % 10)  # 0 is stored as 10
+    except Exception as error:  # scipy raises anything on a damaged file
+        raise ValueError(f"{file} is not a whole .mat file with X and y ({error}). Fetch it again.") from error
+    _check_pairs(file, len(images), file, labels, 10)
+    return images, labels
 
 
 def _cifar(
@@ -260,6 +154,7 @@ def _cifar(
     train: Sequence[str],
     test: str,
     label_key: str,
+    num_classes: int,
     *,
     moments: tuple[Tensor, Tensor] | None,
     augment: bool,
@@ -271,8 +166,8 @@ def _cifar(
     train_files, test_file = [folder / part for part in train if (folder / part).exists()], folder / test
 
     def decode() -> Tensors:
-        parts = [_unpickled(file, label_key) for file in train_files]
-        x_test, y_test = _unpickled(test_file, label_key)
+        parts = [_unpickled(file, label_key, num_classes) for file in train_files]
+        x_test, y_test = _unpickled(test_file, label_key, num_classes)
         return {
             "x_train": torch.cat([x for x, _ in parts]),
             "y_train": torch.cat([y for _, y in parts]),
@@ -280,29 +175,34 @@ def _cifar(
             "y_test": y_test,
         }
 
-    data = _images(
-        name,
-        [*train_files, test_file],
-        decode,
-        100 if label_key == "fine_labels" else 10,
+    absent = [part for part in train if folder / part not in train_files]
+    return image_data(
+        decoded(name, [*train_files, test_file], decode, folder),
+        num_classes,
         moments=moments or "own",
         augment=random_crop_and_flip(4) if augment else None,
+        official=(50_000, 10_000),
+        note=f"without {', '.join(absent)}" if absent else "",
     )
-    found = (len(data.y_train), len(data.y_test))
-    if found != (50_000, 10_000):
-        data = replace(data, note=f"{found[0]:,} + {found[1]:,} images, not the 50,000 + 10,000 of the official files")
-    return data
 
 
-def _unpickled(file: Path, label_key: str) -> tuple[Tensor, Tensor]:
+def _unpickled(file: Path, label_key: str, num_classes: int) -> tuple[Tensor, Tensor]:
     with file.open("rb") as stream:
         try:
             content = _ArraysOnly(stream, encoding="latin1").load()
-            pixels, labels = np.asarray(content["data"]), content[label_key]
+            pixels, labels = np.asarray(content["data"]), torch.tensor(content[label_key])
             images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32).astype(np.uint8, casting="safe", copy=True))
-        except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+        except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, IndexError) as error:
             raise ValueError(f"{file} is not a CIFAR pickle with 'data' and {label_key!r} ({error}).") from error
-    return images, torch.tensor(labels)
+    _check_pairs(file, len(images), file, labels, num_classes)
+    return images, labels
+
+
+def _check_pairs(images: Path, n_images: int, labels: Path, y: Tensor, num_classes: int) -> None:
+    if len(y) != n_images or not n_images:
+        raise ValueError(f"{images} has {n_images} images and {labels} has {len(y)} labels. Fetch them again.")
+    if y.min() < 0 or y.max() >= num_classes:
+        raise ValueError(f"{labels} must have labels 0 ... {num_classes - 1}, got {int(y.min())} ... {int(y.max())}.")
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -317,10 +217,3 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it calls {module}.{name}, which no data file needs")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _jpeg(file: Path) -> Tensor:
-    from torchvision.datasets.folder import default_loader
-    from torchvision.transforms.functional import pil_to_tensor
-
-    return pil_to_tensor(default_loader(str(file)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -64,12 +65,13 @@ def speech_commands(
     if missing:
         raise ValueError(f"no folder for the words {', '.join(missing)} in {folder}. It has {', '.join(found)}.")
     chosen = [word for word in found if words is None or word in words]
-    files = [(file, label) for label, word in enumerate(chosen) for file in sorted((folder / word).glob("*.wav"))]
+    files = [(file, label) for label, word in enumerate(chosen) for file in _recordings(folder / word)]
 
     def decode() -> Tensors:
         return {"spectrograms": torch.stack([spectrogram(_waveform(file)) for file, _ in files])}
 
-    x = decoded("speech-commands", [file for file, _ in files], decode)["spectrograms"].unsqueeze(1)
+    tensors, source = decoded("speech-commands", [file for file, _ in files], decode, folder)
+    x = tensors["spectrograms"].unsqueeze(1)
     y = torch.tensor([label for _, label in files])
     sides = _by_hash(files) if split == "hash" else _by_speaker(files, seed, test_share)
     train, test = (torch.tensor([side == name for side in sides]) for name in ("training", "testing"))
@@ -78,10 +80,13 @@ def speech_commands(
             f"split='{split}' gives {int(train.sum())} training and {int(test.sum())} test files of {len(files)}: both "
             "must have some. " + ("Use split='speaker'." if split == "hash" else "Change test_share.")
         )
-    note = "" if split == "hash" else f"split by speaker, {test_share:.0%} of the speakers tested on"
-    if len(chosen) != 30:
-        note = "; ".join(part for part in (f"{len(chosen)} words, not the paper's 30", note) if part)
-    return Data(x[train], y[train], x[test], y[test], num_classes=len(chosen), note=note)
+    others = [
+        file for word in chosen for file in (folder / word).iterdir() if not _is_wav(file) and file.name[0] != "."
+    ]
+    notes = [f"{len(chosen)} words, not the paper's 30"] * (len(chosen) != 30)
+    notes += [f"split by speaker, {test_share:.0%} of the speakers tested on"] * (split == "speaker")
+    notes += [f"{len(others)} files that are no WAV left out, such as {file.name}" for file in others[:1]]
+    return Data(x[train], y[train], x[test], y[test], num_classes=len(chosen), note="; ".join(notes), source=source)
 
 
 def spectrogram(waveform: Tensor) -> Tensor:
@@ -135,11 +140,19 @@ def _by_speaker(files: Sequence[tuple[Path, int]], seed: int, test_share: float)
 
 
 def _speaker(name: str) -> str:
-    return name.removesuffix(".wav").partition("_nohash_")[0]
+    return Path(name).stem.partition("_nohash_")[0]
+
+
+def _recordings(folder: Path) -> list[Path]:
+    return sorted(filter(_is_wav, folder.iterdir()), key=lambda file: file.name)
+
+
+def _is_wav(file: Path) -> bool:
+    return file.suffix.lower() == ".wav" and not file.name.startswith(".")  # many recorders write .WAV
 
 
 def _is_word(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(("_", ".")) and any(path.glob("*.wav"))
+    return path.is_dir() and not path.name.startswith(("_", ".")) and any(map(_is_wav, path.iterdir()))
 
 
 def _folder(data_dir: Path | None) -> Path:
@@ -149,8 +162,8 @@ def _folder(data_dir: Path | None) -> Path:
         if place.is_dir() and any(_is_word(path) for path in place.iterdir()):
             return place
     raise FileNotFoundError(
-        f"no folders of WAV files in any of {', '.join(str(place) for place in places)}. "
-        "Give their folder with --data-dir, or run `kmixup data fetch speech-commands`."
+        f"no folders of WAV files in any of {', '.join(str(place) for place in places)}. Give their folder with "
+        "--data-dir, or run `kmixup data fetch speech-commands`."
     )
 
 
@@ -163,6 +176,8 @@ def _waveform(file: Path) -> Tensor:
         raise ValueError(f"{file} is not a sound file ({error}). Fetch it again, or remove it.") from error
     if rate != RATE or samples.ndim != 1 or not len(samples):
         raise ValueError(
-            f"{file} must be mono at {RATE} Hz, got {list(samples.shape)} samples at {rate} Hz.  Convert it first."
+            f"{file} must be mono at {RATE} Hz, got {list(samples.shape)} samples at {rate} Hz. Convert it first."
         )
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{file} has samples that are not finite. Write it again, or remove it.")
     return torch.from_numpy(samples)

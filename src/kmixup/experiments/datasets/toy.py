@@ -13,7 +13,9 @@ import torch
 from torch import Generator, Tensor
 
 from kmixup.experiments.datasets.data import Data
+from kmixup.experiments.datasets.source import generated_source
 
+_VERSION = 1  # raise it with any change of what is drawn
 _NOTE = "toy data are a reconstruction; the paper only draws them"
 
 
@@ -48,7 +50,8 @@ def one_ring(
         low, high = torch.where(y == 0, 0.0, inner), torch.where(y == 0, disk, outer)
         return _polar((low**2 + u * (high**2 - low**2)).sqrt(), 2 * math.pi * angle)
 
-    return _sample(draw, seed, n_train, n_test, share)
+    shape = {"disk": disk, "inner": inner, "outer": outer, "share": share}
+    return _sample("one-ring", draw, seed, n_train, n_test, share, shape)
 
 
 def four_bars(
@@ -80,7 +83,8 @@ def four_bars(
         u, v = torch.rand(2, len(y), generator=generator) - 0.5
         return torch.stack([spacing * (bar - 1.5) + width * u, height * v], 1)
 
-    return _sample(draw, seed, n_train, n_test)
+    shape = {"spacing": spacing, "width": width, "height": height}
+    return _sample("four-bars", draw, seed, n_train, n_test, 0.5, shape)
 
 
 def swiss_roll(
@@ -111,7 +115,8 @@ def swiss_roll(
         t = start + (stop - start) * torch.rand(len(y), generator=generator)
         return _polar(scale * t, t + math.pi * y)
 
-    return _sample(draw, seed, n_train, n_test)
+    shape = {"start": start, "stop": stop, "scale": scale}
+    return _sample("swiss-roll", draw, seed, n_train, n_test, 0.5, shape)
 
 
 def _polar(radius: Tensor, angle: Tensor) -> Tensor:
@@ -119,10 +124,21 @@ def _polar(radius: Tensor, angle: Tensor) -> Tensor:
 
 
 def _sample(
-    draw: Callable[[Tensor, Generator], Tensor], seed: int, n_train: int, n_test: int, share: float = 0.5
+    name: str,
+    draw: Callable[[Tensor, Generator], Tensor],
+    seed: int,
+    n_train: int,
+    n_test: int,
+    share: float,
+    shape: dict[str, float],
 ) -> Data:
     """Points of two classes, of which the second has this share in expectation."""
+    if n_train < 1 or n_test < 1:
+        raise ValueError(f"n_train and n_test must be at least 1, got {n_train} and {n_test}.")
     generator = Generator().manual_seed(seed)
     y = (torch.rand(n_train + n_test, generator=generator) < share).long()
     x = draw(y, generator).float()
-    return Data(x[:n_train], y[:n_train], x[n_train:], y[n_train:], num_classes=2, note=_NOTE)
+    source = generated_source(
+        name, _VERSION, n_train=n_train, n_test=n_test, **{key: float(value) for key, value in shape.items()}
+    )
+    return Data(x[:n_train], y[:n_train], x[n_train:], y[n_train:], num_classes=2, note=_NOTE, source=source)
