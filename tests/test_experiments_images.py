@@ -118,7 +118,7 @@ def test_a_truncated_idx_file_is_refused(tmp_path, packed):
     write_idx(tmp_path, packed)
     file = tmp_path / ("train-images-idx3-ubyte" + (".gz" if packed else ""))
     file.write_bytes(file.read_bytes()[:-400])
-    with pytest.raises(ValueError, match="train-images-idx3-ubyte.* (not a whole IDX|a damaged gzip) file"):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.* (not a whole IDX|a damaged gzip) file"):
         DATASETS["mnist"](tmp_path, 0)
 
 

@@ -10,22 +10,18 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from kmixup.experiments.trial import unknown
+
+__all__ = ["is_own", "own", "read_options", "unknown"]
+
 _imported: dict[str, str] = {}  # hash of each own module's file when it was imported
-
-
-def unknown(what: str, got: str, known: Iterable[str]) -> str:
-    """An error message for a name that does not exist: the nearest one that does, and the list."""
-    known = sorted(known)
-    near = get_close_matches(got, known, n=1, cutoff=0.5)
-    return f"unknown {what} {got!r}." + (f" Did you mean {near[0]!r}?" if near else "") + f" Known: {', '.join(known)}."
 
 
 def is_own(name: str) -> bool:

@@ -23,10 +23,10 @@ REDUCIBLE = ("epochs", "train_size")
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
-    """An error message for a name that does not exist, with the nearest one that does."""
+    """An error message for a name that does not exist: the nearest one that does, and the list."""
     known = sorted(known)
     near = get_close_matches(got, known, n=1, cutoff=0.5)
-    return f"unknown {kind} {got!r}." + (f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}.")
+    return f"unknown {kind} {got!r}." + (f" Did you mean {near[0]!r}?" if near else "") + f" Known: {', '.join(known)}."
 
 
 def first_mistake(error: ValidationError) -> str:
