@@ -25,7 +25,6 @@ class Data:
         mean: Subtracted from each channel after augmentation and before mixing, shape ``[channels]``; None for nothing.
         std: Divided by after ``mean``, shape ``[channels]``.
         augment: Random transform of a whole batch, drawn from the generator; None for none.
-        source: Hash of what the data come from: of the files' bytes, or of the generator's name, options and version.
         note: What a reader of a result must know about this data ("a reconstruction"); empty for nothing.
         source: Hash of the files that the data came from, or of their generator (`kmixup.experiments.datasets.source`):
             64 hex digits, the same for every seed and split; empty only where nobody computed it.
