@@ -92,6 +92,10 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def _sq_norms(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1).square()
+
+
 def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared distances without the compiled core: centred, expanded, and repaired where the expansion cancelled."""
     # In few dimensions close pairs, which cancel, are the rule. To look for them would stall a GPU.
@@ -100,14 +104,19 @@ def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
     # Centre first: far from the origin, |x|^2 + |y|^2 - 2xy loses in float32 the digits that decide the matching.
     centre = x.detach().mean(-2, keepdim=True)
     to_x, to_y = x - centre, y - centre
-    norms = to_x.square().sum(-1).unsqueeze(-1) + to_y.square().sum(-1).unsqueeze(-2)
+    norms = _sq_norms(to_x).unsqueeze(-1) + _sq_norms(to_y).unsqueeze(-2)
     cost = norms - 2 * (to_x @ to_y.mT)
-    cancelled = (cost.detach() < _CANCELLATION[x.dtype] * norms.detach()).flatten().nonzero().squeeze(1)
+    cancelled = cost.detach() < _CANCELLATION[x.dtype] * norms.detach()
+    return _repaired(cost, cancelled, x, y) if cancelled.any() else cost
+
+
+def _repaired(cost: Tensor, cancelled: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The costs with some of them computed again, from coordinate differences."""
     (k, d), m = x.shape[-2:], y.shape[-2]
     x, y, flat = x.reshape(-1, d), y.reshape(-1, d), cost.flatten()
-    for part in cancelled.split(max(1, len(x))):  # never more than a copy of the data at once
+    for part in cancelled.flatten().nonzero().squeeze(1).split(len(x)):  # never more than a copy of the data at once
         gaps = x.index_select(0, part // m) - y.index_select(0, part // (k * m) * m + part % m)
-        flat = flat.index_copy(0, part, gaps.square().sum(-1))
+        flat = flat.index_copy(0, part, _sq_norms(gaps))
     return flat.view_as(cost)
 
 

@@ -6,8 +6,6 @@ between two.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -106,7 +104,7 @@ def _meet(x: Tensor, x2: Tensor, left: Tensor, right: Tensor, k: int, metric: Me
         rows, columns = x.reshape(-1, d), x2.reshape(-1, d)
         if not callable(metric):
             rows, columns = _comparable(rows, largest), _comparable(columns, largest)
-        first = batch * torch.arange(left.numel() // batch, device=x.device).view(*left.shape[:-1], 1)
+        first = batch * torch.arange(left[..., 0].numel(), device=x.device).view(*left.shape[:-1], 1)
         full = batch // k * k
         parts = [(slice(full), k), (slice(full, batch), batch - full)][: 2 if batch > full else 1]
         costs = [
@@ -137,7 +135,8 @@ def _on_host(costs: list[Tensor], k: int) -> list[Tensor]:
 
 def _largest(x: Tensor, name: str) -> Tensor:
     """Largest absolute value, a scalar; points that are not finite are refused by row."""
-    largest = torch.linalg.vector_norm(x, math.inf)
+    low, high = torch.aminmax(x)
+    largest = torch.maximum(-low, high)  # NaN if there is one
     finite = torch.isfinite(largest)
     if x.device.type == "cuda":  # reading the answer here would be a copy to the host
         torch._assert_async(finite, f"NaN or inf in {name}")  # pyright: ignore[reportPrivateImportUsage]
