@@ -1,12 +1,15 @@
 """The command line, on recipes and data of the test's own."""
 
 import json
+import os
+import re
+import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from kmixup import cli
+from kmixup import __version__, cli
 from kmixup.cli.app import app
 
 RECIPE = """
@@ -36,8 +39,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def kmixup(*arguments):
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"}, catch_exceptions=False)
+def kmixup(*arguments, columns=160):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(columns)}, catch_exceptions=False)
+
+
+def as_process(*arguments, **environment):
+    """The command as a shell starts it: exit status, standard output and standard error in one, as bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "kmixup", *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
 
 
 def test_a_recipe_and_data_of_ones_own_are_reproduced_reported_and_exported(folder):
@@ -49,7 +63,7 @@ def test_a_recipe_and_data_of_ones_own_are_reproduced_reported_and_exported(fold
     assert "4 trials, 4 finished before, 0 to run" in again.output
     assert len(list((folder / "runs").glob("*.json"))) == 4
 
-    assert kmixup("report", "mine.toml", "--to", "r.csv").exit_code == 0
+    assert kmixup("report", "mine.toml", "--to", "r.csv").output == "wrote r.csv\n"
     assert len((folder / "r.csv").read_text().splitlines()) == 3
     assert kmixup("export", "mine.toml").exit_code == 0
     lines = (folder / "results" / "mine.jsonl").read_text().splitlines()
@@ -120,6 +134,17 @@ def test_train_runs_one_trial_once(folder):
         (["train", "dataset=irsi", "model=fc"], "unknown dataset 'irsi'. Did you mean 'iris'?"),
         (["report", "table1", "--measure", "worst"], "measure must be one of final, best, got 'worst'."),
         (["report", "table1", "--to", "x.pdf"], "a report file ends in .md, .csv, .html"),
+        (["reproduce", "figure4"], "`kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4`"),
+        (["reproduce", "figure5"], "unknown picture 'figure5'. Did you mean 'figure"),
+        (["reproduce", "table12"], "unknown recipe 'table12'. Did you mean 'table"),
+        (["claims", "table99"], "unknown recipe 'table99'. Did you mean 'table9'?"),
+        (["train", "dataset=iris"], "model is missing: say model=NAME, one of densenet-bc, fc, lenet"),
+        (["train", "dataset=iris", "model=fc", "--data-dir", "no"], "--data-dir: there is no no (from "),
+        (["reproduce", "mine.toml", "--data-dir", "no"], "--data-dir: there is no no (from "),
+        (["report", "table1", "--also", "no"], "--also: there is no no (from "),
+        (["export", "table1"], "no runs of table1 in runs, so nothing was written."),
+        (["attack", "no.json"], "the run file: there is no no.json (from "),
+        (["list", "modells"], "unknown list 'modells'. Did you mean 'models'?"),
     ],
 )
 def test_a_users_mistake_is_one_line_that_says_what_to_do(folder, monkeypatch, capsys, arguments, message):
@@ -152,6 +177,124 @@ def test_ctrl_c_says_how_to_resume(folder, monkeypatch):
     assert "4 trials, 1 finished before, 3 to run" in kmixup("reproduce", "mine.toml", "--jobs", "1").output
 
 
+def export_of(folder):
+    lines = (folder / "results" / "mine.jsonl").read_text().splitlines()
+    return {json.loads(line)["id"]: line for line in lines}
+
+
+def test_export_only_adds_to_evidence_unless_told_to_replace_it(folder):
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    kmixup("export", "mine.toml")
+    before = export_of(folder)
+    assert len(before) == 4
+    new = kmixup(
+        "reproduce", "mine.toml", "--where", "k=4", "--trials", "1", "--epochs", "1", "--out", "n", "--jobs", "1"
+    )
+    assert new.exit_code == 0
+    exported = kmixup("export", "mine.toml", "--out", "n")
+    assert "wrote results/mine.jsonl\nwrote results/mine.md\n5 runs, 1 of them new." in exported.output
+    assert before.items() <= export_of(folder).items()
+    assert "(2)" in (folder / "results" / "mine.md").read_text()
+    kmixup("export", "mine.toml", "--out", "n", "--replace")
+    assert len(export_of(folder)) == 1
+
+
+def test_export_refuses_another_table_of_the_same_name_and_another_result_of_the_same_trial(folder):
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    kmixup("export", "mine.toml")
+    before = (folder / "results" / "mine.jsonl").read_text()
+    kmixup("reproduce", "mine.toml", "--set", "lr=0.2", "--trials", "1", "--jobs", "1")
+    with pytest.raises(ValueError, match="holds 4 runs of cells that mine does not have here"):
+        kmixup("export", "mine.toml", "--set", "lr=0.2")
+    first = folder / "runs" / f"{min(export_of(folder))}.json"
+    document = json.loads(first.read_text())
+    first.write_text(json.dumps({**document, "final_error": 0.987}))
+    with pytest.raises(ValueError, match=f"another result of csv, .* \\({first.stem}\\)"):
+        kmixup("export", "mine.toml")
+    assert (folder / "results" / "mine.jsonl").read_text() == before
+
+
+def test_output_that_is_no_terminal_has_a_line_per_trial_with_its_result_and_the_time_left(folder):
+    lines = kmixup("reproduce", "mine.toml", "--jobs", "1").output.splitlines()
+    first, *_, last = [line for line in lines if line.startswith("[")]
+    assert first.startswith("[1/4] csv, ERM, seed 0: ")
+    assert re.search(r"% error in \d+\.\d s; about \d+ s left$", first)
+    assert last.startswith("[4/4] csv, k = 4, alpha = 1, seed 1: ")
+    assert "Runs: runs, 4 of them new." in lines
+    assert "-:--:--" not in kmixup("reproduce", "mine.toml", "--jobs", "1").output
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_a_narrow_terminal_cuts_no_k_and_no_number(folder, columns):
+    plan = kmixup("reproduce", "mine.toml", "--dry-run", "--jobs", "1", columns=columns)
+    assert "csv, k = 4, alpha = 1: alpha_k" in " ".join(plan.output.split())
+    assert "…" not in plan.output + kmixup("cost", "table3", columns=columns).output
+
+
+def test_every_command_that_reads_runs_names_broken_files(folder):
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    (folder / "runs" / "bad.json").write_text("{")
+    named = "not a run, counts as missing: runs/bad.json"
+    for arguments in (("report", "mine.toml"), ("claims", "table9"), ("export", "mine.toml")):
+        assert named in kmixup(*arguments).output, arguments
+    for arguments in (("curves", "mine.toml", "--to", "c"), ("reproduce", "mine.toml", "--jobs", "1")):
+        assert named in kmixup(*arguments).output, arguments
+
+
+def test_list_shows_names_and_settings_with_their_defaults():
+    text = " ".join(kmixup("list").output.split())
+    for expected in (
+        "table1 Toy data",
+        "mnist-5000 5,000 digits",
+        "preact-resnet18",
+        "k-manifold-mixup",
+        "epochs = 200",
+    ):
+        assert expected in text
+    assert "mnist" not in kmixup("list", "models").output
+
+
+def test_version_and_shell_completion():
+    assert kmixup("--version").output == f"kmixup {__version__}\n"
+    assert "--install-completion" in kmixup("--help").output
+
+
+def test_a_code_page_without_our_signs_gets_plain_ones_and_colours_can_be_off(folder):
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    for encoding in ("cp437", "ascii"):
+        shown = as_process("report", "mine.toml", PYTHONIOENCODING=encoding, NO_COLOR="1", FORCE_COLOR="1")
+        assert shown.returncode == 0, shown.stdout
+        text = shown.stdout.decode(encoding)
+        assert ("+-" if encoding == "ascii" else "±") in text
+        assert "?" not in text
+        assert not re.search(r"\x1b\[[34]\d", text)
+
+
+def test_a_notebooks_backend_does_not_stop_a_picture(folder):
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    drawn = as_process("curves", "mine.toml", "--to", "c", MPLBACKEND="module://no_such_backend")
+    assert drawn.returncode == 0, drawn.stdout
+    assert (folder / "c.png").exists()
+
+
+@pytest.mark.parametrize(("package", "extra"), [("typer", "experiments"), ("pydantic", "experiments")])
+def test_a_base_install_says_which_extra_the_command_needs(package, extra):
+    without = f"import sys; sys.modules['{package}'] = None; sys.argv = ['kmixup', 'list']"
+    code = f"{without}; from kmixup.cli import main; main()"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr == f"error: this needs {package}, which is not installed. Run: pip install 'kmixup[{extra}]'\n"
+
+
+def test_train_says_what_alpha_k_became_and_that_it_was_out_of_reach(folder):
+    settings = ["dataset=csv", "dataset_options.path=mine.csv", "model=fc", "model_options.hidden=[4]", "epochs=1"]
+    text = kmixup("train", *settings, "k=16", "alpha=4", "batch_size=48", "alpha_rule=exact", "max_alpha=5").output
+    assert "alpha_k = 5, by alpha_rule = exact." in text
+    assert "No alpha_k up to max_alpha = 5 reaches the xi of k = 1." in text
+    assert "The run: runs/" in text
+
+
 def test_help_names_every_command():
     text = kmixup("--help").output
-    assert all(command in text for command in ("train", "reproduce", "report", "export", "data"))
+    commands = ("demo", "list", "reproduce", "report", "curves", "claims", "cost", "export", "train", "attack", "data")
+    assert all(re.search(rf"^│ {command} ", text, re.M) for command in commands)

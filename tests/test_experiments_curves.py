@@ -63,7 +63,7 @@ def test_figure_4_has_a_line_per_cell_in_both_panels():
     runs = [finished(cell, seed, [0.5, 0.3, 0.2]) for cell in recipe.cells for seed in range(2)]
     figure = training_curves(make_report(recipe, runs))
     assert [len(axes.lines) for axes in figure.axes] == [4, 4]
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0] == "k = 1, alpha = 1 (n = 2)"
     assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([50.0, 70.0, 80.0])
 
@@ -71,3 +71,22 @@ def test_figure_4_has_a_line_per_cell_in_both_panels():
 def test_no_runs_are_an_error():
     with pytest.raises(ValueError, match="no runs of table9"):
         training_curves(make_report(figure_4(), []))
+
+
+def test_many_cells_are_refused_with_what_to_choose_between():
+    recipe = read_recipe("table9")
+    runs = [finished(cell, 0, [0.5, 0.3]) for cell in recipe.cells]
+    with pytest.raises(ValueError, match=r"hold.* 10 lines at most. Choose with --where: method=.*; k=1,2,4.*; alpha="):
+        training_curves(make_report(recipe, runs))
+
+
+def test_ten_lines_differ_without_colour_and_the_legend_hides_none():
+    recipe = read_recipe("table9")
+    cells = recipe.cells[:10]
+    runs = [finished(cell, 0, [0.5, 0.3, 0.2]) for cell in cells]
+    figure = training_curves(make_report(recipe, runs))
+    looks = [(line.get_marker(), line.get_linestyle()) for line in figure.axes[0].lines]
+    assert len(looks) == len(set(looks)) == 10
+    figure.draw_without_rendering()
+    assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
+    assert recipe.title in figure.get_suptitle()

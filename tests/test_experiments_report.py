@@ -21,7 +21,7 @@ from kmixup.experiments.report import (
 )
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
 from kmixup.experiments.runs import RunStore
-from kmixup.experiments.summary import make_report
+from kmixup.experiments.summary import grids, make_report
 
 RECIPE = """
 title = "Mine <b>"
@@ -93,6 +93,7 @@ def test_deleting_one_run_changes_n_in_its_cell_and_nothing_else(recipe):
     after = make_report(recipe, [run for run in runs if run.id != before.cells[1].runs[0].id])
     assert [cell.n for cell in after.cells] == [4, 3, 4, 4, 4, 4, 4]
     assert "3 of 4 trials" in after.cells[1].notes
+    assert after.cells[1].text().endswith("(3 of 4)")
     assert after.verdicts[0].detail.startswith("On part of the trials: ")
     assert "part of" not in before.verdicts[0].detail
 
@@ -110,7 +111,8 @@ def test_a_reduced_protocol_says_so_and_is_never_averaged_with_the_full_one(reci
     assert [cell.n for cell in both.cells] == [2] * 7
     reduced = make_report(recipe, short)
     assert reduced.cells[0].notes == ["epochs 3 instead of 10", "train_size 50 instead of all"]
-    assert reduced.cells[0].text().endswith("(4)*")
+    assert reduced.cells[0].text().endswith("(4; epochs 3 of 10; train_size 50 of all)")
+    assert "(2 cells, 2 of them of a reduced protocol)" in to_markdown(reduced)
     for text in (to_markdown(reduced), to_csv(reduced), to_html(reduced)):
         assert "epochs 3 instead of 10" in text
     longer = make_report(recipe, short + runs_of(recipe, by_k, seeds=1, epochs=5, train_size=50))
@@ -156,6 +158,9 @@ def test_diverged_runs_are_counted_and_not_averaged(recipe):
     cell = make_report(recipe, runs).cells[0]
     assert cell.n == 3
     assert "1 of 4 runs diverged" in cell.notes
+    assert cell.text().endswith("(3 of 4; 1 diverged)")
+    lost = [run.model_copy(update={"diverged": True, "final_error": None, "best_error": None}) for run in runs]
+    assert make_report(recipe, lost).cells[0].text() == "— (4 diverged)"
 
 
 def test_the_printed_xi_stands_beside_half_of_ours(recipe):
@@ -179,13 +184,110 @@ def test_html_is_one_page_escaped_and_without_outside_resources(recipe):
     assert page.count("background:hsl") == 7
 
 
-def test_the_terminal_shows_every_number(recipe):
-    console = Console(width=200, record=True, file=io.StringIO())
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_the_terminal_shows_every_number_whatever_its_width(recipe, width):
+    console = Console(width=width, record=True, file=io.StringIO())
     report = make_report(recipe, runs_of(recipe, by_k))
     print_report(report, console)
-    text = console.export_text()
+    text = " ".join(console.export_text().split())
     assert all(cell.text() in text for cell in report.cells)
+    assert all(f"k = {k}" in text for k in (1, 2, 16))
+    assert "…" not in text
     assert "Higher k is better." in text
+
+
+VARIED = """
+title = "Learning rates"
+trials = 2
+[shared]
+dataset = "iris"
+model = "fc"
+k = 4
+alpha = 1.0
+[[cell]]
+lr = 0.001
+model_options = { hidden = [4] }
+[[cell]]
+lr = 0.01
+model_options = { hidden = [4] }
+[[cell]]
+lr = 0.01
+model_options = { hidden = [64] }
+[[cell]]
+lr = 0.01
+model_options = { hidden = [64] }
+published = { error = 3.0 }
+"""
+
+
+def test_cells_that_differ_in_any_setting_have_a_row_of_their_own_that_names_it(tmp_path):
+    (tmp_path / "rates.toml").write_text(VARIED)
+    recipe = read_recipe(str(tmp_path / "rates.toml"))
+    report = make_report(recipe, runs_of(recipe, lambda cell, seed: 100 * cell.settings.lr + seed, seeds=2))
+    (grid,) = grids(report)
+    assert grid.rows[:3] == (
+        "k = 4, model_options.hidden = [4], lr = 0.001",
+        "k = 4, model_options.hidden = [4], lr = 0.01",
+        "k = 4, model_options.hidden = [64], lr = 0.01",
+    )
+    assert [cell.mean for cell in grid.cells.values()] == pytest.approx([0.6, 1.5, 1.5, 1.5])
+    rows = list(csv.DictReader(io.StringIO(to_csv(report))))
+    assert [(row["lr"], row["model_options.hidden"]) for row in rows[:3]] == [
+        ("0.001", "[4]"),
+        ("0.01", "[4]"),
+        ("0.01", "[64]"),
+    ]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_cell_of_a_table_is_left_out_of_its_report(name):
+    report = make_report(read_recipe(name), [])
+    shown = [cell for grid in grids(report) for cell in (*grid.cells.values(), *(cell for _, cell in grid.unmixed))]
+    assert sorted(map(id, shown)) == sorted(map(id, report.cells))
+    assert len(to_csv(report).splitlines()) == len(report.cells) + 1
+
+
+def test_a_report_says_how_it_was_trained_and_where_its_runs_are_from(recipe):
+    text = to_markdown(make_report(recipe, runs_of(recipe, by_k)[:20]))
+    assert "Protocol: dataset = iris, model = fc, model_options.hidden = [8], epochs = 10, batch_size = 128" in text
+    assert "no run yet: 2 of 7 cells" in text
+    assert "- 20 runs, finished " in text
+
+
+def test_published_numbers_stay_only_with_the_settings_that_they_were_published_for(recipe):
+    mixing = recipe.where(method=["mixup", "k-mixup"])
+    published = [cell.published.error for cell in mixing.cells]
+    changed = [cell.published.error for cell in mixing.override(k=16).cells]
+    assert changed == [None, None, published[2], None, None, None]
+    assert [cell.published.error for cell in mixing.override(trials=9, alpha=1.0).cells[:3]] == published[:3]
+    text = to_markdown(make_report(mixing.override(k=32), []))
+    assert "1.00" not in text
+    short = make_report(mixing.override(epochs=3), runs_of(mixing, by_k, epochs=3) + runs_of(mixing, by_k))
+    assert short.cells[2].text() == "0.65 ± 0.06 (4; epochs 3 of 10)"
+    assert short.cells[2].difference == pytest.approx(0.65 - 1.0)
+
+
+def test_a_report_says_which_reading_alpha_followed(recipe):
+    assert "Reading: as-trained (alpha itself, whatever k)." in to_markdown(make_report(recipe, []))
+    printed = make_report(recipe.read_as("as-printed"), [])
+    assert "Reading: as-printed (alpha_k by Algorithm 1, so that xi is that of k = 1)." in to_html(printed)
+    own = make_report(recipe.override(alpha_rule="sqrt"), [])
+    assert "Reading: as-trained (alpha itself, whatever k, but for settings of its own)." in to_markdown(own)
+
+
+def test_a_cell_with_runs_of_two_data_sets_is_refused_by_name_and_the_others_are_not(recipe):
+    runs = [run.model_copy(update={"source": f"hash{run.trial.seed % 2}"}) for run in runs_of(recipe, by_k)[:4]]
+    report = make_report(recipe, [*runs, *runs_of(recipe, by_k)[4:]])
+    assert report.cells[0].n == 0
+    assert "iris, ERM has runs of different data or code" in to_markdown(report)
+    assert report.cells[1].n == 4
+
+
+def test_an_alpha_that_stopped_short_is_marked_beside_the_number(recipe):
+    runs = [run.model_copy(update={"attainable": run.trial.k < 16}) for run in runs_of(recipe, by_k)]
+    report = make_report(recipe, runs)
+    assert report.cells[3].text() == "0.65 ± 0.06 (4; capped)"
+    assert "capped: alpha_k stopped at 100, short of the xi of k = 1: 2 of 7 cells" in to_markdown(report)
 
 
 def test_write_report_goes_by_the_ending(recipe, tmp_path):

@@ -42,7 +42,7 @@ _STYLE: dict[str, Any] = {
 
 
 class Series(NamedTuple):
-    """How one of several lines looks; no two of a picture share a colour with a marker and dashes.
+    """How one of several lines looks; no two of a picture look alike, with or without colour.
 
     Attributes:
         colour: Of the Okabe-Ito palette.
@@ -61,11 +61,11 @@ class Series(NamedTuple):
 
 
 def series() -> Iterator[Series]:
-    """Looks for the lines of one picture, without end: colour and marker change first, then the dashes."""
-    looks = list(zip((BLUE, ORANGE, GREEN, PURPLE, DARK), "os^Dv", strict=True))
+    """Looks for the lines of one picture, without end: each round of colours has other markers and dashes."""
+    colours, markers, dashes = (BLUE, ORANGE, GREEN, PURPLE, DARK), "os^Dv", ("-", "--", "-.", ":")
     for number in count():
-        colour, marker = looks[number % len(looks)]
-        yield Series(colour, marker, ("-", "--", "-.", ":")[number // len(looks) % 4])
+        turn, place = divmod(number, len(colours))
+        yield Series(colours[place], markers[(place + turn) % len(markers)], dashes[turn % len(dashes)])
 
 
 def class_map() -> LinearSegmentedColormap:

@@ -9,11 +9,11 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from kmixup import __version__
-from kmixup.cli import data, demo, runs, tables, trials
+from kmixup.cli import data, demo, listing, runs, tables, trials
 from kmixup.cli.options import Help
 
 _GROUPS: dict[str, tuple[Callable[..., bool | None], ...]] = {
-    "Start here": (demo.demo,),
+    "Start here": (demo.demo, listing.list_names),
     "The paper's tables and figures, and your own": (
         tables.reproduce,
         tables.report,
@@ -79,7 +79,7 @@ def _make() -> typer.Typer:
 
     for group, functions in _GROUPS.items():
         for function in functions:
-            app.command(rich_help_panel=group)(_command(function))
+            app.command(function.__name__.partition("_")[0], rich_help_panel=group)(_command(function))
     for name, (panel, help, commands) in _FOLDERS.items():
         folder = typer.Typer(no_args_is_help=True, help=help)
         for command, function in commands.items():

@@ -34,3 +34,14 @@ Reading = Annotated[
 Epochs = Annotated[int | None, Help("Another number of epochs: a reduced protocol, and marked so.", min=1)]
 Device = Annotated[str, Help("Where to train: cpu, cuda, cuda:1, mps.")]
 Jobs = Annotated[int | None, Help("Processes; default: one per CPU core.", min=1)]
+
+
+def existing(path: Path | None, what: str) -> Path | None:
+    """The path, if there is something at it: a wrong one is found before anything runs.
+
+    Raises:
+        ValueError: If there is not.
+    """
+    if path is not None and not path.exists():
+        raise ValueError(f"{what}: there is no {path} (from {Path.cwd()}).")
+    return path

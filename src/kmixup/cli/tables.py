@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kmixup.cli.options import Also, DataDir, Device, Epochs, Help, Jobs, Name, Out, Reading, Set, Where
+from kmixup.cli.options import Also, DataDir, Device, Epochs, Help, Jobs, Name, Out, Reading, Set, Where, existing
 
 if TYPE_CHECKING:
     from kmixup.experiments.recipe import Recipe
+    from kmixup.experiments.run import Run
+    from kmixup.experiments.runs import RunStore
 
 
 def reproduce(
@@ -41,12 +43,12 @@ def reproduce(
     from rich.console import Console
 
     from kmixup.experiments import reproduce as command
-    from kmixup.experiments.runs import RunStore
 
     console, jobs = Console(), jobs or cpu_count()
+    existing(data_dir, "--data-dir")
     whole = _recipe(name, where, settings, reading)
     recipe = whole.override(trials=trials, epochs=epochs)
-    store = RunStore(out, also or [])
+    store = _store(out, also)
     if dry_run:
         command.show_plan(recipe, store, jobs=jobs, data_dir=data_dir, device=device, console=console)
         return True
@@ -70,19 +72,16 @@ def report(
     from rich.console import Console
 
     from kmixup.experiments.report import print_report, write_report
-    from kmixup.experiments.reproduce import print_broken
-    from kmixup.experiments.runs import RunStore
     from kmixup.experiments.summary import MEASURES, make_report
 
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
-    store = RunStore(out, also or [])
-    made = make_report(_recipe(name, where, settings, reading), store.all(), measure=measure)
-    print_broken(store, Console(stderr=True))
+    made = make_report(_recipe(name, where, settings, reading), _runs(_store(out, also)), measure=measure)
     if to is None:
         print_report(made, Console())
     else:
         write_report(made, to)
+        _say_written([to])
 
 
 def claims(
@@ -96,23 +95,18 @@ def claims(
 
     They are the paper's sentences, but for those of recipes with a dash in the name: our small versions and checks.
     """
-    from rich.console import Console
-
     from kmixup.experiments.files import write_whole
     from kmixup.experiments.recipe import recipe_names
     from kmixup.experiments.report import claims_to_markdown
-    from kmixup.experiments.reproduce import print_broken
-    from kmixup.experiments.runs import RunStore
     from kmixup.experiments.summary import make_report
 
-    store = RunStore(out, also or [])
-    runs = list(store.all())
-    print_broken(store, Console(stderr=True))
+    runs = _runs(_store(out, also))
     text = claims_to_markdown([make_report(_recipe(name, None, None), runs) for name in names or recipe_names()])
     if to is None:
         print(text)
     else:
         write_whole(to, text)
+        _say_written([to])
 
 
 def cost(
@@ -123,16 +117,18 @@ def cost(
 ) -> None:
     """Count the floating-point operations of whole tables, and what hours they take at a given speed."""
     from rich.console import Console
-    from rich.table import Table
 
     from kmixup.experiments.costs import recipe_costs
+    from kmixup.experiments.report import print_table
 
-    table = Table("table", "trials", "10^15 per trial", "cost matrices", f"hours at {tflops:g} TFLOP/s, all trials")
+    columns = ("trials", "10^15 per trial", "cost matrices", f"hours at {tflops:g} TFLOP/s, all trials")
+    rows = []
     for name in names:
         for found in recipe_costs(_recipe(name, None, settings)):
             numbers = [f"{found.per_trial / 1e15:.3g}", f"{found.matching:.2%}", f"{found.hours(tflops * 1e12):.1f}"]
-            table.add_row(f"{name}: {found.title}", str(found.trials), *numbers)
-    Console().print(table)
+            entries = dict(zip(columns, [str(found.trials), *numbers], strict=True))
+            rows.append((f"{name}: {found.title}", entries))
+    print_table("table", columns, rows, Console())
 
 
 def curves(
@@ -148,16 +144,12 @@ def curves(
 
     The paper's Figure 4: kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4
     """
-    from rich.console import Console
-
     from kmixup.experiments.pictures.curves import training_curves
-    from kmixup.experiments.runs import RunStore
     from kmixup.experiments.summary import make_report
     from kmixup.style import save
 
-    made = make_report(_recipe(name, where, settings), RunStore(out, also or []).all())
-    for file in save(training_curves(made), to):
-        Console().print(str(file), soft_wrap=True)
+    made = make_report(_recipe(name, where, settings), _runs(_store(out, also)))
+    _say_written(save(training_curves(made), to))
 
 
 def export(
@@ -169,35 +161,61 @@ def export(
     out: Out = Path("runs"),
     also: Also = None,
     points: Annotated[int, Help("Points of each learning curve to keep.", min=2)] = 12,
+    replace: Annotated[bool, Help("Drop the runs that NAME.jsonl holds.", flag="--replace")] = False,
 ) -> None:
-    """Write a table's runs to one JSON-lines file, a run a line, and its report beside it."""
-    from kmixup.experiments.report import write_report
-    from kmixup.experiments.runs import RunStore, write_lines
-    from kmixup.experiments.summary import make_report
+    """Add a table's runs to one JSON-lines file, a run a line, and write the report of all of them beside it."""
+    from rich.console import Console
 
-    recipe = _recipe(name, None, settings, reading)
-    made = make_report(recipe, RunStore(out, also or []).all())
-    write_lines(to / f"{recipe.name}.jsonl", [run for cell in made.cells for run in cell.runs], points)
-    write_report(made, to / f"{recipe.name}.md")
+    from kmixup.experiments import reproduce as command
+
+    recipe, store = _recipe(name, None, settings, reading), _store(out, also)
+    _runs(store)
+    files, runs, new = command.export(recipe, store, to, points=points, replace=replace)
+    _say_written(files)
+    Console().print(f"{runs} runs, {new} of them new.", highlight=False)
 
 
 def _draw(name: str, out: Path, epochs: int | None, refused: list[str]) -> None:
     from rich.console import Console
 
-    from kmixup.experiments.pictures import PICTURES
+    from kmixup.experiments.pictures import FROM_RUNS, PICTURES
     from kmixup.experiments.trial import unknown
 
+    if name in FROM_RUNS:
+        raise ValueError(f"{name} is drawn from runs. {FROM_RUNS[name]}")
     if name not in PICTURES:
         raise ValueError(unknown("picture", name, PICTURES))
     if epochs is not None and name != "figure1":
         refused.append("--epochs")
     if refused:
         raise ValueError(f"{', '.join(refused)} does not apply to {name}. Leave it out.")
-    console = Console()
-    with console.status(f"drawing {name}"):
+    with Console().status(f"drawing {name}"):
         files = PICTURES[name](out) if epochs is None else PICTURES[name](out, epochs=epochs)
+    _say_written(files)
+
+
+def _store(out: Path, also: list[Path] | None) -> RunStore:
+    from kmixup.experiments.runs import RunStore
+
+    for path in also or []:
+        existing(path, "--also")
+    return RunStore(out, also or [])
+
+
+def _runs(store: RunStore) -> list[Run]:
+    """All runs; files that are none are named."""
+    from rich.console import Console
+
+    from kmixup.experiments.reproduce import print_broken
+
+    runs = store.all()
+    print_broken(store, Console(stderr=True))
+    return runs
+
+
+def _say_written(files: list[Path]) -> None:
     for file in files:
-        console.print(str(file), soft_wrap=True)
+        print(f"wrote {file}")
 
 
 def _recipe(name: str, where: list[str] | None, settings: list[str] | None, reading: str | None = None) -> Recipe:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kmixup.cli.options import DataDir, Device, Help, Out
+from kmixup.cli.options import DataDir, Device, Help, Out, existing
 
 if TYPE_CHECKING:
     from kmixup.experiments.training import Training
@@ -34,17 +35,23 @@ def train(
     from kmixup.experiments.distributed import here, leave, process_group
     from kmixup.experiments.files import parse_settings
     from kmixup.experiments.recipe import make_trial
+    from kmixup.experiments.reproduce import print_broken, trial_name
     from kmixup.experiments.runs import RunStore
     from kmixup.experiments.training import run
 
-    trial = make_trial(parse_settings(settings), recipe)
+    given = parse_settings(settings)
+    existing(data_dir, "--data-dir")
+    if recipe is None:
+        _check_names(given)
+    trial = make_trial(given, recipe)
     store = RunStore(out)
     with process_group(device) as device:
         console = Console(quiet=not here().first)
         finished = store.get(trial)
         if finished is None:
             store.check_writable()
-            bar = iter(track(range(trial.epochs), description=trial.id, console=console, transient=True))
+            print_broken(store, console)
+            bar = iter(track(range(trial.epochs), description=trial_name(trial), console=console, transient=True))
 
             def advance(training: Training) -> None:
                 next(bar, None)
@@ -64,7 +71,12 @@ def train(
         else:
             console.print("This trial was run before; nothing to do.")
         error = "diverged" if finished.final_error is None else f"test error {100 * finished.final_error:.2f} %"
-        console.print(f"{error} in {finished.seconds.total:.1f} s, {store.path(trial)}")
+        console.print(f"{trial_name(trial)}: {error} in {finished.seconds.total:.1f} s", highlight=False)
+        if finished.alpha_k is not None and finished.alpha_k != trial.alpha:
+            console.print(f"alpha_k = {finished.alpha_k:.4g}, by alpha_rule = {trial.alpha_rule}.", highlight=False)
+        if not finished.attainable:
+            console.print(f"No alpha_k up to max_alpha = {trial.max_alpha:g} reaches the xi of k = 1.", highlight=False)
+        console.print(f"The run: {store.path(trial)}", soft_wrap=True, highlight=False)
     leave()
 
 
@@ -77,14 +89,29 @@ def attack(
 ) -> None:
     """Attack a trained model with FGSM: its error on the test images, by the size of the attack."""
     from rich.console import Console
-    from rich.table import Table
 
     from kmixup.experiments.attacks import attack_run
+    from kmixup.experiments.report import print_table
 
-    errors = attack_run(run_file, [float(text) for text in epsilons.split(",")], data_dir=data_dir, device=device)
-    table = Table(title=f"FGSM, {run_file.stem}")
-    table.add_column("epsilon / (1/255)", justify="right")
-    table.add_column("error %", justify="right")
-    for epsilon, error in errors.items():
-        table.add_row(f"{epsilon:g}", f"{100 * error:.2f}")
-    Console().print(table)
+    existing(run_file, "the run file")
+    try:
+        sizes = [float(text) for text in epsilons.split(",")]
+    except ValueError:
+        raise ValueError(f"--epsilons are numbers with commas between, such as 0.5,1,2, got {epsilons!r}.") from None
+    errors = attack_run(run_file, sizes, data_dir=data_dir, device=device)
+    print(f"FGSM on {run_file}")
+    rows = [(f"{epsilon:g}", {"error %": f"{100 * error:.2f}"}) for epsilon, error in errors.items()]
+    print_table("epsilon / (1/255)", ("error %",), rows, Console())
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """Say what a trial must name, and which names there are."""
+    from kmixup.experiments.datasets import DATASETS
+    from kmixup.experiments.models import MODELS
+
+    for name, registry in (("dataset", DATASETS), ("model", MODELS)):
+        if name not in given:
+            raise ValueError(
+                f"{name} is missing: say {name}=NAME, one of {', '.join(sorted(registry))}, or take it from a table "
+                "with --recipe table1."
+            )

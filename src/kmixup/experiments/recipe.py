@@ -87,6 +87,7 @@ class Cell:
         published: The paper's numbers.
         trials: How many seeds to run.
         reading: The reading of the paper that the cell follows, a name in `kmixup.experiments.readings.READINGS`.
+        full: Settings of the published numbers, where the cell's own are a reduced protocol; else None.
 
     Raises:
         ValueError: If a setting or the reading is unknown or wrong.
@@ -97,6 +98,7 @@ class Cell:
     published: Published
     trials: int
     reading: str = AS_TRAINED
+    full: Trial | None = None
 
     def __post_init__(self) -> None:
         _ = self.settings
@@ -164,14 +166,15 @@ class Recipe:
     def override(self, trials: int | None = None, **settings: Any) -> Recipe:
         """The same recipe with other settings in every cell, and another number of trials; None leaves them.
 
+        Published numbers stay where the settings that matter do; where less epochs or data are asked for, the cell
+        knows what they were.
+
         Raises:
             ValueError: If a setting is unknown or does not fit a cell.
         """
         settings = {name: value for name, value in settings.items() if value is not None}
         try:
-            cells = [
-                replace(cell, trials=trials or cell.trials, given=_merge([cell.given, settings])) for cell in self.cells
-            ]
+            cells = [_changed(cell, trials or cell.trials, settings) for cell in self.cells]
         except ValidationError as error:
             raise ValueError(first_mistake(error)) from None
         return replace(self, cells=tuple(cells))
@@ -215,7 +218,7 @@ def read_recipe(name: str) -> Recipe:
         return _parse(path.stem, path.read_text(encoding="utf-8"), str(path))
     names = recipe_names()
     whole = next((known for known in names if name != known and name[:-1] == known), None)
-    if name not in names and whole:
+    if name not in names and whole and name[len(whole) :] in read_recipe(whole).groups:
         return read_recipe(whole).where(group=name[len(whole) :])
     if name not in names:
         raise ValueError(unknown("recipe", name, names) + " A recipe of your own ends in .toml.")
@@ -279,6 +282,14 @@ def _cell(group: str, file: _File, layers: Sequence[Options]) -> Cell:
     reading, trials = given.pop("reading"), int(given.pop("trials"))
     published = Published.model_validate(given.pop("published", {}))
     return Cell(group, given, published, trials, reading)
+
+
+def _changed(cell: Cell, trials: int, settings: Options) -> Cell:
+    changed = replace(cell, trials=trials, given=_merge([cell.given, settings]))
+    full = cell.full or cell.settings
+    if changed.settings.cell_id != full.cell_id:
+        return replace(changed, published=Published(), full=None)
+    return changed if changed.settings.id == full.id else replace(changed, full=full)
 
 
 def _merge(layers: Sequence[Mapping[str, Any]]) -> Options:

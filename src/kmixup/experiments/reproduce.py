@@ -1,22 +1,25 @@
-"""What `kmixup reproduce` shows on a terminal: the plan, the progress, the report."""
+"""What the commands show on a terminal: the plan, the progress, the report, what was written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kmixup.experiments.naming import row_name
 from kmixup.experiments.recipe import Recipe
-from kmixup.experiments.report import print_report
-from kmixup.experiments.runs import RunStore
-from kmixup.experiments.summary import make_report, row_name
+from kmixup.experiments.report import print_report, print_table, write_report
+from kmixup.experiments.runs import RunStore, read_lines, write_lines
+from kmixup.experiments.summary import make_report
 from kmixup.experiments.sweep import Outcome, SweepResult, estimate_seconds, sweep
 from kmixup.experiments.training import calibrate_trial
+from kmixup.experiments.trial import Trial
 
 
 def reproduce(
@@ -47,6 +50,7 @@ def reproduce(
     """
     result = run_trials(recipe, store, jobs=jobs, data_dir=data_dir, device=device, ray=ray, console=console)
     print_report(make_report(beside, store.all()), console)
+    console.print(f"Runs: {store.folder}, {result.done} of them new.", soft_wrap=True, highlight=False)
     return not result.failed
 
 
@@ -60,29 +64,19 @@ def run_trials(
     ray: str | None = None,
     console: Console,
 ) -> SweepResult:
-    """Run what is not finished, with a progress bar; arguments as for `reproduce`.
+    """Run what is not finished; a progress bar, or a line per finished trial where the output is not a terminal.
+
+    Arguments as for `reproduce`.
 
     Returns:
         How the sweep ended; failures are printed.
     """
     trials = recipe.all_trials()
     left = sum(store.get(trial) is None for trial in trials)
+    store.all()
     print_broken(store, console)
     console.print(f"{recipe.name}: {len(trials)} trials, {len(trials) - left} finished before, {left} to run.")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as progress:
-        task = progress.add_task(recipe.name, total=left)
-
-        def show(outcome: Outcome) -> None:
-            progress.advance(task)
-
+    with _progress(recipe.name, left, jobs, store, console) as show:
         try:
             result = sweep(trials, store, data_dir=data_dir, device=device, jobs=jobs, ray=ray, on_outcome=show)
         except KeyboardInterrupt:
@@ -95,6 +89,108 @@ def run_trials(
     for message, count in _counted([outcome.message for outcome in result.failed]):
         console.print(f"[bold red]{count} trials failed:[/] {escape(message)}")
     return result
+
+
+@contextmanager
+def _progress(
+    name: str, left: int, jobs: int, store: RunStore, console: Console
+) -> Iterator[Callable[[Outcome], None]]:
+    """What to call after each trial."""
+    start, done = time.monotonic(), 0
+
+    def remaining() -> str:
+        # Trials end in rounds of as many as there are processes.
+        rounds, rounds_left = math.ceil(done / jobs), math.ceil((left - done) / jobs)
+        return f"about {_duration((time.monotonic() - start) / rounds * rounds_left)} left" if rounds else ""
+
+    if not console.is_terminal:
+
+        def line(outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
+            name, ending = trial_name(outcome.trial), _ending(outcome, store)
+            console.out(f"[{done}/{left}] {name}: {ending}; {remaining()}", highlight=False)
+
+        yield line
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remaining]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not left) as bar:
+        task = bar.add_task(name, total=left, remaining="")
+
+        def advance(outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, advance=1, remaining=remaining())
+
+        yield advance
+
+
+def trial_name(trial: Trial) -> str:
+    """A trial in words: its data, row, alpha and seed."""
+    alpha = f", alpha = {trial.alpha:g}" if trial.alpha else ""
+    return f"{trial.dataset}, {row_name(trial)}{alpha}, seed {trial.seed}"
+
+
+def _ending(outcome: Outcome, store: RunStore) -> str:
+    if outcome.message:
+        return f"{outcome.status}: {outcome.message}"
+    run = store.get(outcome.trial)
+    if run is None:
+        return outcome.status
+    error = "diverged" if run.final_error is None else f"{100 * run.final_error:.2f} % error"
+    return f"{error} in {run.seconds.total:.1f} s"
+
+
+def export(
+    recipe: Recipe, store: RunStore, to: Path, *, points: int, replace: bool = False
+) -> tuple[list[Path], int, int]:
+    """Add a table's runs to its evidence, one JSON-lines file, and write its report beside it.
+
+    Evidence only grows: runs that the file holds stay as they are, unless they are to be replaced.
+
+    Args:
+        recipe: The table.
+        store: Where runs are.
+        to: Folder of ``NAME.jsonl`` and ``NAME.md``.
+        points: Entries of each learning curve to keep of the runs that are added.
+        replace: Whether the file's own runs are dropped.
+
+    Returns:
+        The two files, how many runs they now rest on, and how many of them are new to the file.
+
+    Raises:
+        ValueError: If there is nothing to write, or the file holds runs of another table of that name, or another
+            result of the same trial.
+    """
+    path = to / f"{recipe.name}.jsonl"
+    runs = [run for cell in make_report(recipe, store.all()).cells for run in cell.runs]
+    if not runs:
+        raise ValueError(f"no runs of {recipe.name} in {store.folder}, so nothing was written. Say where with --out.")
+    kept = [] if replace or not path.exists() else list(read_lines(path))
+    cells = {cell.settings.cell_id for cell in recipe.cells}
+    strangers = sum(run.trial.cell_id not in cells for run in kept)
+    if strangers:
+        raise ValueError(
+            f"{path} holds {strangers} runs of cells that {recipe.name} does not have here: other settings, or another "
+            "table of that name. Write elsewhere with --to, or drop them with --replace."
+        )
+    held = {run.id: run for run in kept}
+    for run in runs:
+        if run.id in held and run.final_error != held[run.id].final_error:
+            raise ValueError(
+                f"{path} holds another result of {trial_name(run.trial)} ({run.id}). Move one of them away, or write "
+                "these runs alone with --replace."
+            )
+    added = [run.thinned(points) for run in runs if run.id not in held]
+    write_lines(path, [*kept, *added])
+    write_report(make_report(recipe, [*kept, *added]), path.with_suffix(".md"))
+    return [path, path.with_suffix(".md")], len(kept) + len(added), len(added)
 
 
 def show_plan(
@@ -110,9 +206,7 @@ def show_plan(
         device: Where to train.
         console: Where to print.
     """
-    table = Table(title=f"{recipe.name}: {recipe.title}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("cell", "alpha", "alpha_k", "xi", "xi/2", "paper's", "to run", "s each"):
-        table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
+    rows: list[tuple[str, dict[str, str]]] = []
     seconds: dict[str, float] = {}
     total = 0.0
     problems: list[str] = []
@@ -131,17 +225,21 @@ def show_plan(
         except (OSError, ValueError, ImportError) as error:
             problems.append(f"{settings.dataset}: {error}")
         printed = cell.published.xi
-        table.add_row(
-            f"{settings.dataset}, {row_name(settings)}",
-            f"{settings.alpha:g}",
-            "" if calibration is None else f"{calibration.alpha_k:.3g}" + ("" if calibration.attainable else " max"),
-            "" if calibration is None else f"{calibration.xi:.3g}",
-            "" if calibration is None else f"{calibration.printed_xi:.3g}",
-            "" if printed is None else f"{printed:g}",
-            f"{left}/{cell.trials}",
-            "" if cost is None else f"{cost:.1f}",
-        )
-    console.print(table)
+        columns = {
+            "alpha_k": "" if calibration is None else f"{calibration.alpha_k:.3g}",
+            "xi": "" if calibration is None else f"{calibration.xi:.3g}",
+            "xi/2": "" if calibration is None else f"{calibration.printed_xi:.3g}",
+            "paper's": "" if printed is None else f"{printed:g}",
+            "to run": f"{left}/{cell.trials}",
+            "s each": "" if cost is None else f"{cost:.1f}",
+        }
+        if calibration is not None and not calibration.attainable:
+            columns["alpha_k"] += " max"
+        rows.append((f"{settings.dataset}, {row_name(settings)}, alpha = {settings.alpha:g}", columns))
+    console.print(f"{recipe.name}: {recipe.title}", markup=False, highlight=False)
+    print_table("cell", ("alpha_k", "xi", "xi/2", "paper's", "to run", "s each"), rows, console)
+    if any(columns["alpha_k"].endswith("max") for _, columns in rows):
+        console.print("max: no larger alpha_k is allowed (max_alpha), and the xi of k = 1 is out of reach.")
     console.print(
         "xi is the root mean squared perturbation by the paper's definition. Its tables print half of that, as the "
         "released code measures |0.5 (x - x')|^2: compare xi/2 with the paper's."

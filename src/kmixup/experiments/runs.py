@@ -15,7 +15,7 @@ from kmixup.experiments.locks import hold, is_held
 from kmixup.experiments.run import UNKNOWN, Origin, Run
 from kmixup.experiments.trial import SCHEMA, Trial, first_mistake
 
-__all__ = ["RunStore", "convert", "convert_file", "one_origin", "write_lines"]
+__all__ = ["RunStore", "convert", "convert_file", "one_origin", "read_lines", "write_lines"]
 
 
 class RunStore:
@@ -37,7 +37,7 @@ class RunStore:
         self.broken: dict[Path, str] = {}
         self._also: dict[str, list[Run]] = {}
         for path in also:
-            for run in _read_lines(path):
+            for run in read_lines(path):
                 self._also.setdefault(run.id, []).append(run)
 
     def path(self, trial: Trial) -> Path:
@@ -157,15 +157,16 @@ def one_origin(name: str, runs: Iterable[Run]) -> None:
         )
 
 
-def write_lines(path: Path, runs: Iterable[Run], points: int) -> None:
+def write_lines(path: Path, runs: Iterable[Run], points: int | None = None) -> None:
     """Write runs to one JSON-lines file, a run a line, curves thinned to some epochs.
 
     Args:
         path: The file.
         runs: The runs; a run that comes twice is written once.
-        points: Entries of each curve to keep, the first and the last among them.
+        points: Entries of each curve to keep, the first and the last among them; None for all.
     """
-    lines = {(run.id, run.origin.tag): run.thinned(points).model_dump_json() for run in runs}
+    kept = runs if points is None else (run.thinned(points) for run in runs)
+    lines = {(run.id, run.origin.tag): run.model_dump_json() for run in kept}
     write_whole(path, "".join(line + "\n" for line in lines.values()))
 
 
@@ -184,7 +185,13 @@ def _from_json(text: str | bytes) -> Run:
     return run
 
 
-def _read_lines(path: Path) -> Iterator[Run]:
+def read_lines(path: Path) -> Iterator[Run]:
+    """The runs of a JSON-lines file, or of all such files of a folder.
+
+    Raises:
+        OSError: If there is no such file or folder.
+        ValueError: If a line is not a run of this schema. The message names it.
+    """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

@@ -13,9 +13,11 @@ from typing import Literal
 import numpy as np
 
 from kmixup.experiments.claims import Errors, Verdict, judge
+from kmixup.experiments.naming import cell_name, cell_row, protocol, varied_settings
 from kmixup.experiments.recipe import Cell, Recipe
 from kmixup.experiments.run import Run
-from kmixup.experiments.trial import REDUCIBLE, Trial
+from kmixup.experiments.runs import one_origin
+from kmixup.experiments.trial import REDUCIBLE
 
 Measure = Literal["final", "best"]
 MEASURES = ("final", "best")
@@ -29,11 +31,13 @@ class CellReport:
         cell: The settings.
         runs: Runs of one protocol: the cell's own if there are any, else the longest reduced one.
         measure: Which test error counts, after the last epoch or the best of all epochs.
+        refused: Why the cell's runs do not count at all: they are of different data or code; else empty.
     """
 
     cell: Cell
     runs: tuple[Run, ...]
     measure: Measure = "final"
+    refused: str = ""
 
     @property
     def errors(self) -> dict[int, float]:
@@ -63,25 +67,58 @@ class CellReport:
         return None if self.mean is None or published is None else self.mean - published
 
     @property
-    def notes(self) -> list[str]:
-        """What must stand beside the number."""
-        notes = []
+    def marks(self) -> dict[str, str]:
+        """How the runs differ from what the cell asks for: what stands beside the number, and what that means."""
+        marks = {"refused": self.refused} if self.refused else {}
         if self.runs:
-            notes += reductions(self.cell, self.runs[0])
-            diverged = sum(run.diverged for run in self.runs)
-            notes += [f"{diverged} of {len(self.runs)} runs diverged"] if diverged else []
+            marks |= {f"{name} {ours} of {full}": note for name, (ours, full, note) in self._reduced.items()}
+            if diverged := sum(run.diverged for run in self.runs):
+                marks[f"{diverged} diverged"] = f"{diverged} of {len(self.runs)} runs diverged"
             if not all(run.attainable for run in self.runs):
-                notes.append("xi not attainable at this k")
-            if self.n and self.n < self.cell.trials:
-                notes.append(f"{self.n} of {self.cell.trials} trials")
-        return notes
+                most = self.runs[0].trial.max_alpha
+                marks["capped"] = f"capped: alpha_k stopped at {most:g}, short of the xi of k = 1"
+        return marks
+
+    @property
+    def notes(self) -> list[str]:
+        """The marks in words, and how many trials are missing."""
+        if self.refused:
+            return [self.refused]
+        missing = [f"{self.n} of {self.cell.trials} trials"] if 0 < self.n < self.cell.trials else []
+        return [*self.marks.values(), *missing]
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the runs follow a smaller protocol than the cell's."""
+        return bool(self._reduced)
+
+    @property
+    def _reduced(self) -> dict[str, tuple[object, object, str]]:
+        asked = self.cell.full or self.cell.settings
+        pairs = {name: (getattr(self.runs[0].trial, name), getattr(asked, name)) for name in REDUCIBLE}
+        words = {name: ["all" if value is None else value for value in pair] for name, pair in pairs.items()}
+        return {
+            name: (ours, full, f"{name} {ours} instead of {full}")
+            for name, (ours, full) in words.items()
+            if ours != full
+        }
 
     def text(self) -> str:
-        """``ours +- standard error (n)``, or a dash."""
-        if self.mean is None:
-            return "—"
-        spread = f" ± {self.std_error:.2f}" if self.std_error is not None else ""
-        return f"{self.mean:.2f}{spread} ({self.n})" + ("*" if self.notes else "")
+        """``ours +- standard error (n; marks)``, or a dash."""
+        return self.estimate_text(list(self.errors.values()))
+
+    def estimate_text(self, errors: Sequence[float]) -> str:
+        """The same of other errors of these runs, such as those under an attack.
+
+        Args:
+            errors: In percent, one for each run that has one.
+        """
+        n, trials = len(errors), self.cell.trials
+        if not n:
+            return f"— ({'; '.join(self.marks)})" if self.marks else "—"
+        spread = f" ± {np.std(errors, ddof=1) / math.sqrt(n):.2f}" if n > 1 else ""
+        count = f"{n} of {trials}" if n < trials else str(n)
+        return f"{np.mean(errors):.2f}{spread} ({'; '.join([count, *self.marks])})"
 
 
 @dataclass(frozen=True)
@@ -100,7 +137,7 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know: of the recipe, of the data, and how each kind of starred cell is reduced."""
+        """What a reader must know: of the recipe and data, how cells differ from what they ask for, whence the runs."""
         notes = [self.recipe.note] if self.recipe.note else []
         for cell in self.cells:
             notes += [run.note for run in cell.runs[:1] if run.note]
@@ -108,27 +145,28 @@ class Report:
         for cell in self.cells:
             for note in cell.notes:
                 kinds[note] = kinds.get(note, 0) + 1
-        notes += [f"* {note} ({count} {'cell' if count == 1 else 'cells'})" for note, count in kinds.items()]
-        return list(dict.fromkeys(notes))
+        notes += [f"{note}: {count} of {len(self.cells)} cells" for note, count in kinds.items()]
+        missing = sum(not cell.runs for cell in self.cells)
+        notes += [f"no run yet: {missing} of {len(self.cells)} cells"] if missing else []
+        return list(dict.fromkeys([*notes, *self._provenance]))
 
-
-def reductions(cell: Cell, run: Run) -> list[str]:
-    """How a run's protocol is smaller than its cell's."""
-    notes = []
-    for name in REDUCIBLE:
-        ours, full = getattr(run.trial, name), getattr(cell.settings, name)
-        if ours != full:
-            notes.append(
-                f"{name} {ours if ours is not None else 'all'} instead of {full if full is not None else 'all'}"
-            )
-    return notes
+    @property
+    def _provenance(self) -> list[str]:
+        runs = [run for cell in self.cells for run in cell.runs]
+        if not runs:
+            return []
+        commits = sorted({run.environment.commit[:9] or "unknown" for run in runs})
+        days = sorted({run.finished[:10] for run in runs})
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        shown = ", ".join(commits[:5]) + (f" and {len(commits) - 5} more" if len(commits) > 5 else "")
+        return [f"{len(runs)} runs, finished {when}; {'commit' if len(commits) == 1 else 'commits'} {shown}."]
 
 
 def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "final") -> Report:
     """Gather the runs of a recipe's cells.
 
     Runs of different protocols are never averaged together: a cell takes the runs of its own protocol, or else those
-    of the longest reduced one.
+    of the longest reduced one. A cell whose runs are of different data has none that count, and says so.
 
     Args:
         recipe: The table.
@@ -138,15 +176,24 @@ def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "fina
     by_cell: dict[str, list[Run]] = {}
     for run in runs:
         by_cell.setdefault(run.trial.cell_id, []).append(run)
-    cells = tuple(CellReport(c, _one_protocol(c, by_cell.get(c.settings.cell_id, [])), measure) for c in recipe.cells)
+    cells = tuple(_gather(cell, by_cell.get(cell.settings.cell_id, []), measure) for cell in recipe.cells)
     errors: list[Errors] = [_errors(cell) for cell in cells]
     verdicts = tuple(judge(claim, recipe.cells, errors) for claim in recipe.claims)
     # A verdict travels without its table: it says itself what it is not about.
-    if any(reductions(cell.cell, cell.runs[0]) for cell in cells if cell.runs):
+    if any(cell.reduced for cell in cells if cell.runs):
         verdicts = tuple(_about("On a reduced protocol", verdict) for verdict in verdicts)
     if any(cell.n < cell.cell.trials for cell in cells):
         verdicts = tuple(_about("On part of the trials", verdict) for verdict in verdicts)
     return Report(recipe, cells, verdicts)
+
+
+def _gather(cell: Cell, runs: Sequence[Run], measure: Measure) -> CellReport:
+    chosen = _one_protocol(cell, runs)
+    try:
+        one_origin(f"{cell.settings.dataset}, {cell_name(cell)}", chosen)
+    except ValueError as error:
+        return CellReport(cell, (), measure, str(error))
+    return CellReport(cell, chosen, measure)
 
 
 def _about(what: str, verdict: Verdict) -> Verdict:
@@ -189,42 +236,36 @@ class Grid:
         columns: Values of alpha.
         cells: By row and column.
         unmixed: Cells without an alpha, by name.
+        protocol: How all its cells are trained, in a sentence.
     """
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[float, ...]
     cells: Mapping[tuple[str, float], CellReport]
-    unmixed: tuple[tuple[str, CellReport], ...] = ()
+    unmixed: tuple[tuple[str, CellReport], ...]
+    protocol: str
 
 
 def grids(report: Report) -> list[Grid]:
-    """The parts of a report; cells that differ in more than method, k and alpha get a row of their own."""
+    """The parts of a report. No cell is left out: those that differ in any other setting have a row of their own."""
     parts = []
     for group, title in report.recipe.groups.items():
         mine = [cell for cell in report.cells if cell.cell.group == group]
         if not mine:
             continue
-        varied = [
-            name
-            for name in ("dataset", "model", "metric", "alpha_rule", "pairing", "lam_per", "method_options")
-            if len({str(getattr(cell.cell.settings, name)) for cell in mine}) > 1
-        ]
+        varied = varied_settings([cell.cell.settings for cell in mine])
         # ERM has no alpha: it stands above the grid, unless there is nothing else.
         mixing = [cell for cell in mine if cell.cell.settings.method != "erm"] or mine
-        unmixed = tuple((_row(cell.cell, varied), cell) for cell in mine if cell not in mixing)
-        by_place = {(_row(cell.cell, varied), cell.cell.settings.alpha): cell for cell in mixing}
+        unmixed = tuple((cell_row(cell.cell, varied), cell) for cell in mine if cell not in mixing)
+        by_place: dict[tuple[str, float], CellReport] = {}
+        for cell in mixing:
+            name, alpha, number = cell_row(cell.cell, varied), cell.cell.settings.alpha, 1
+            # The same settings given twice, which only published numbers can tell apart.
+            while by_place.setdefault((name if number == 1 else f"{name} [{number}]", alpha), cell) is not cell:
+                number += 1
         rows = tuple(dict.fromkeys(row for row, _ in by_place))
         columns = tuple(sorted({alpha for _, alpha in by_place}))
-        parts.append(Grid(title, rows, columns, by_place, unmixed))
+        trained = protocol([cell.cell for cell in mine], varied)
+        parts.append(Grid(title, rows, columns, by_place, unmixed, trained))
     return parts
-
-
-def row_name(settings: Trial) -> str:
-    """A method and its k as the rows of the tables name them."""
-    names = {"erm": "ERM", "mixup": "k = 1", "k-mixup": f"k = {settings.k}"}
-    return names.get(settings.method, f"{settings.method}, k = {settings.k}")
-
-
-def _row(cell: Cell, varied: Sequence[str]) -> str:
-    return ", ".join([row_name(cell.settings), *(str(getattr(cell.settings, each)) for each in varied)])

@@ -134,8 +134,12 @@ class Trial(Strict):
     @property
     def id(self) -> str:
         """Name of the run: a hash of all settings that matter to it, defaults included, and of the schema number."""
-        settings = self.model_dump(mode="json", exclude=self._without_effect())
+        settings = self.effective()
         return hashlib.sha256(json.dumps({"schema": SCHEMA, **settings}, sort_keys=True).encode()).hexdigest()[:16]
+
+    def effective(self) -> Options:
+        """The settings that have an effect on the trial's run, the seed among them, as JSON has them."""
+        return self.model_dump(mode="json", exclude=self._without_effect())
 
     @property
     def cell_id(self) -> str:

@@ -12,3 +12,9 @@ PICTURES: dict[str, Callable[..., list[Path]]] = {
     "figure3": figure3,
     "theory": theory_pictures,
 }
+
+# Pictures that need a table's runs first, and what makes them.
+FROM_RUNS = {
+    "figure4": "Train them with `kmixup reproduce table9 --where k=1,32 --where alpha=1,10`, then draw it with "
+    "`kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4`.",
+}

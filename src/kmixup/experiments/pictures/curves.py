@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from kmixup.experiments.naming import cell_name, varied_settings
 from kmixup.experiments.run import Run
-from kmixup.experiments.summary import Report, row_name
-from kmixup.style import style
+from kmixup.experiments.summary import CellReport, Report
+from kmixup.style import WIDTH, series, style
+
+_MOST = 10  # lines that can be told apart in one panel
 
 Measure = Literal["train_accuracy", "test_error", "train_loss"]
 
@@ -72,30 +75,47 @@ def training_curves(report: Report) -> Figure:
         report: Of some cells of a table; cells without runs are left out.
 
     Raises:
-        ValueError: If no cell has runs.
+        ValueError: If no cell has runs, or too many have for one picture; the message says what to choose.
 
     Paper: Figure 4.
     """
     cells = [cell for cell in report.cells if any(not run.diverged for run in cell.runs)]
     if not cells:
         raise ValueError(f"no runs of {report.recipe.name} to draw. Train some, or say where they are with --out.")
+    if len(cells) > _MOST:
+        raise ValueError(
+            f"{len(cells)} cells of {report.recipe.name} have runs, and one picture holds {_MOST} lines at most. "
+            f"Choose with --where: {_choices(cells)}."
+        )
+    varied = varied_settings([cell.cell.settings for cell in cells])
     with style():
-        figure, (test, train) = plt.subplots(1, 2, figsize=(7.2, 3.0), sharex=True, layout="constrained")
-        for cell in cells:
-            settings = cell.cell.settings
-            label = row_name(settings) + (f", alpha = {settings.alpha:g}" if settings.alpha else "")
+        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+        test, train = figure.subplots(1, 2, sharex=True)
+        for cell, look in zip(cells, series(), strict=False):
             places: tuple[tuple[Axes, Measure], ...] = ((test, "test_error"), (train, "train_accuracy"))
             for axes, measure in places:
                 drawn = band(cell.runs, measure)
                 mean = 100 * (1 - drawn.mean if measure == "test_error" else drawn.mean)
-                (line,) = axes.plot(drawn.epochs, mean, label=f"{label} (n = {drawn.trials})")
+                label = f"{cell_name(cell.cell, varied)} (n = {drawn.trials})"
+                axes.plot(drawn.epochs, mean, label=label, markevery=max(1, len(mean) // 8), **look.line)
                 low, high = mean - 100 * drawn.spread, mean + 100 * drawn.spread
-                axes.fill_between(drawn.epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+                axes.fill_between(drawn.epochs, low, high, color=look.colour, alpha=0.15, linewidth=0)
         for axes, name in ((test, "test accuracy (%)"), (train, "training accuracy on mixed batches (%)")):
             axes.set(xlabel="epoch", ylabel=name)
-        test.legend()
-        reduced = sorted({note for cell in cells for note in cell.notes})
-        if reduced:
-            figure.suptitle("; ".join(reduced), fontsize=7)
-        plt.close(figure)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles, labels = test.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2 if max(map(len, labels)) > 30 else 3)
+        marks = sorted({note for cell in cells for note in cell.notes})
+        lines = [report.recipe.title, *(["; ".join(marks)] if marks else [])]
+        figure.suptitle("\n".join(lines), fontsize=8)
     return figure
+
+
+def _choices(cells: Sequence[CellReport]) -> str:
+    """Settings in which these differ, as ``--where`` takes them."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for name in ("group", "dataset", "model", "method", "k", "alpha"):
+            value = cell.cell.value(name)
+            found.setdefault(name, {})[f"{value:g}" if isinstance(value, float) else str(value)] = None
+    return "; ".join(f"{name}={','.join(values)}" for name, values in found.items() if len(values) > 1)

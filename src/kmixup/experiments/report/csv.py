@@ -1,43 +1,55 @@
-"""Reports as CSV."""
+"""Reports as CSV: a row a cell, a column for every setting in which cells differ."""
 
 from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import numpy as np
 
-from kmixup.experiments.summary import Report
+from kmixup.experiments.naming import flat_settings, varied_settings
+from kmixup.experiments.summary import CellReport, Report
 
-_CSV_COLUMNS = (
-    *("table", "group", "dataset", "model", "method", "k", "alpha", "metric", "alpha_rule"),
+_SETTINGS = ("dataset", "model", "method", "k", "alpha", "metric", "alpha_rule")
+_NUMBERS = (
     *("alpha_k", "xi_half", "xi_published", "error", "std_error", "n", "diverged", "published", "difference"),
-    *("seconds", "note"),
+    "seconds",
 )
 
 
 def to_csv(report: Report) -> str:
     """The report as CSV, a row a cell."""
+    varied = [name for name in varied_settings([cell.cell.settings for cell in report.cells]) if name not in _SETTINGS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow(("table", "group", *_SETTINGS, *varied, *_NUMBERS, "note"))
     for cell in report.cells:
-        settings, runs = cell.cell.settings, cell.runs
-        alpha_k = [run.alpha_k for run in runs if run.alpha_k is not None]
-        xi = [run.xi for run in runs if run.xi is not None]
-        numbers = [
-            np.mean(alpha_k) if alpha_k else None,
-            np.mean(xi) / 2 if xi else None,
-            cell.cell.published.xi,
-            cell.mean,
-            cell.std_error,
-            cell.n,
-            sum(run.diverged for run in runs),
-            cell.cell.published.error,
-            cell.difference,
-            np.mean([run.seconds.total for run in runs]) if runs else None,
-        ]
-        who = [report.recipe.name, cell.cell.group, settings.dataset, settings.model, settings.method, settings.k]
-        how = [f"{settings.alpha:g}", settings.metric, settings.alpha_rule]
-        writer.writerow(who + how + ["" if x is None else f"{x:.6g}" for x in numbers] + ["; ".join(cell.notes)])
+        settings = flat_settings(cell.cell.settings)
+        who = [report.recipe.name, cell.cell.group, *(_plain(settings.get(name)) for name in (*_SETTINGS, *varied))]
+        writer.writerow([*who, *map(_plain, _numbers(cell)), "; ".join(cell.notes)])
     return text.getvalue()
+
+
+def _numbers(cell: CellReport) -> list[float | None]:
+    runs = cell.runs
+    alpha_k = [run.alpha_k for run in runs if run.alpha_k is not None]
+    xi = [run.xi for run in runs if run.xi is not None]
+    return [
+        float(np.mean(alpha_k)) if alpha_k else None,
+        float(np.mean(xi)) / 2 if xi else None,
+        cell.cell.published.xi,
+        cell.mean,
+        cell.std_error,
+        cell.n,
+        sum(run.diverged for run in runs),
+        cell.cell.published.error,
+        cell.difference,
+        float(np.mean([run.seconds.total for run in runs])) if runs else None,
+    ]
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -18,7 +18,7 @@ def to_html(report: Report) -> str:
         values = [cell.mean for cell in everything if cell.mean is not None]
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         head = "".join(f"<th>{escape(column_name(grid, alpha))}</th>" for alpha in grid.columns)
-        body.append(f"<h2>{escape(grid.title)}</h2><table>")
+        body.append(f"<h2>{escape(grid.title)}</h2><p>{escape(grid.protocol)}</p><table>")
         for name, cell in grid.unmixed:
             body.append(f"<tr><th>{escape(name)}</th>{_html_entry(cell, low, high)}</tr>")
         body.append(f"<tr><th></th>{head}</tr>")

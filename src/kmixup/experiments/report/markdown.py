@@ -16,6 +16,7 @@ def to_markdown(report: Report) -> str:
     for grid in grids(report):
         if grid.title != report.recipe.title:
             lines += [f"## {grid.title}", ""]
+        lines += [grid.protocol, ""]
         for name, cell in grid.unmixed:
             lines += [f"{name}: {entry_text(cell)}", ""]
         columns = [column_name(grid, alpha) for alpha in grid.columns]

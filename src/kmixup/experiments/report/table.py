@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from kmixup.experiments.summary import CellReport, Grid, Report, row_name
+from kmixup.experiments.naming import cell_name, varied_settings
+from kmixup.experiments.summary import CellReport, Grid, Report
 
-HEADER = "Each entry: ours ± standard error (n) | published | difference. Test error in percent."
+HEADER = "Each entry: ours ± standard error (n; what differs) | published | difference. Test error in percent."
 
 
 def distance(grid: Grid) -> str:
     """How far a part of a table is from the paper, in a sentence; empty if nothing can be compared."""
-    gaps = [abs(cell.difference) for cell in grid.cells.values() if cell.difference is not None]
-    if not gaps:
+    compared = [cell for cell in grid.cells.values() if cell.difference is not None]
+    if not compared:
         return ""
-    return f"Mean absolute difference from the published numbers: {np.mean(gaps):.2f} points ({len(gaps)} cells)."
+    gaps = [abs(cell.difference) for cell in compared if cell.difference is not None]
+    reduced = sum(cell.reduced for cell in compared)
+    among = f", {reduced} of them of a reduced protocol" if reduced else ""
+    return (
+        f"Mean absolute difference from the published numbers: {np.mean(gaps):.2f} points ({len(gaps)} cells{among})."
+    )
 
 
 def column_name(grid: Grid, alpha: float) -> str:
@@ -67,13 +72,13 @@ def attack_tables(report: Report) -> list[AttackTable]:
             for cell in report.cells
             if cell.cell.group == group and (cell.cell.published.attack or any(run.attack_error for run in cell.runs))
         ]
+        varied = varied_settings([cell.cell.settings for cell in cells])
         names = {name for cell in cells for name in cell.cell.published.attack}
         names |= {name for cell in cells for run in cell.runs for name in run.attack_error}
         epsilons = tuple(sorted(names, key=float))
         rows = tuple(
             (
-                row_name(cell.cell.settings)
-                + (f", alpha = {cell.cell.settings.alpha:g}" if cell.cell.settings.alpha else ""),
+                cell_name(cell.cell, varied),
                 tuple(_attack_entry(cell, epsilon) for epsilon in epsilons),
             )
             for cell in cells
@@ -86,9 +91,5 @@ def attack_tables(report: Report) -> list[AttackTable]:
 def _attack_entry(cell: CellReport, epsilon: str) -> str:
     errors = [100 * run.attack_error[epsilon] for run in cell.runs if epsilon in run.attack_error]
     published = cell.cell.published.attack.get(epsilon)
-    ours, difference = "—", "—"
-    if errors:
-        spread = f" ± {np.std(errors, ddof=1) / math.sqrt(len(errors)):.2f}" if len(errors) > 1 else ""
-        ours = f"{np.mean(errors):.2f}{spread} ({len(errors)})" + ("*" if cell.notes else "")
-        difference = "—" if published is None else f"{np.mean(errors) - published:+.2f}"
-    return " | ".join([ours, "—" if published is None else f"{published:.2f}", difference])
+    difference = "—" if published is None or not errors else f"{np.mean(errors) - published:+.2f}"
+    return " | ".join([cell.estimate_text(errors), "—" if published is None else f"{published:.2f}", difference])
