@@ -1,20 +1,30 @@
-"""What is installed, and which core serves: the first lines of every report of a fault."""
+"""What is installed, and which core serves: the first lines of a report of a fault."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import scipy
+import torch
 
 from kmixup.native import available, description
 
 
 def config() -> dict[str, str]:
     """Versions of kmixup and of what it stands on, and the core that serves, or why none does."""
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("kmixup", "torch", "numpy", "scipy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # kmixup run from its sources
-            versions[package] = "not installed"
-    return versions | {"core": f"compiled, {description()}" if available() else f"none: {description()}"}
+    try:
+        own = version("kmixup")
+    except PackageNotFoundError:
+        own = "not installed, run from its source"
+    return {
+        "kmixup": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "platform": platform.platform(),
+        "core": f"compiled, {description()}" if available() else f"none, {description()}",
+    }
 
 
 def show_config() -> None:

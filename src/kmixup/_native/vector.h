@@ -8,9 +8,13 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #if defined(__GNUC__)
-#ifndef VECTOR_BYTES
+#ifndef VECTOR_BYTES /* given by tests: any width will do */
+#define NATIVE_WIDTH 1
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX2__)
@@ -57,31 +61,25 @@ INLINE whole load_whole(const int64_t *from) { whole v; memcpy(&v, from, sizeof 
 INLINE void store_whole(int64_t *to, whole v) { memcpy(to, &v, sizeof v); }
 INLINE wide load_widened(const REAL *from) { narrow v; memcpy(&v, from, sizeof v); return widened(v); }
 
-/* less(a, b): which lanes have a < b; chosen(which, a, b): a there, else b; smaller(a, b). */
-#if !defined(__GNUC__)
+/* less(a, b): which lanes have a < b; chosen(which, a, b): a there, else b; smaller(a, b): the lesser, b for NaN. */
 INLINE whole less(wide a, wide b) { return a < b; }
+#if !defined(__GNUC__)
 INLINE whole chosen(whole which, whole a, whole b) { return which ? a : b; }
 INLINE wide smaller(wide a, wide b) { return a < b ? a : b; }
-#else
-INLINE whole less(wide a, wide b) { return a < b; }
-#if defined(__AVX2__) && VECTOR_BYTES == 32
-#include <immintrin.h>
+#elif defined(NATIVE_WIDTH) && defined(__AVX512F__)
+INLINE whole chosen(whole which, whole a, whole b) { return (which & a) | (~which & b); }
+INLINE wide smaller(wide a, wide b) { return (wide)_mm512_min_pd((__m512d)a, (__m512d)b); }
+#elif defined(NATIVE_WIDTH) && defined(__AVX2__)
 INLINE whole chosen(whole which, whole a, whole b) {
     return (whole)_mm256_blendv_pd((__m256d)b, (__m256d)a, (__m256d)which);
 }
 INLINE wide smaller(wide a, wide b) { return (wide)_mm256_min_pd((__m256d)a, (__m256d)b); }
-#elif defined(__AVX512F__) && VECTOR_BYTES == 64
-#include <immintrin.h>
-INLINE whole chosen(whole which, whole a, whole b) { return (which & a) | (~which & b); }
-INLINE wide smaller(wide a, wide b) { return (wide)_mm512_min_pd((__m512d)a, (__m512d)b); }
-#elif defined(__SSE2__) && VECTOR_BYTES == 16
-#include <emmintrin.h>
+#elif defined(NATIVE_WIDTH) && defined(__SSE2__)
 INLINE whole chosen(whole which, whole a, whole b) { return (which & a) | (~which & b); }
 INLINE wide smaller(wide a, wide b) { return (wide)_mm_min_pd((__m128d)a, (__m128d)b); }
 #else
 INLINE whole chosen(whole which, whole a, whole b) { return (which & a) | (~which & b); }
 INLINE wide smaller(wide a, wide b) { return (wide)chosen(less(a, b), (whole)a, (whole)b); }
-#endif
 #endif
 
 INLINE double smallest(wide v) {
@@ -92,8 +90,8 @@ INLINE double smallest(wide v) {
 
 /* Keeps a number that was loaded in a register, where GCC would load it again for each use. */
 INLINE vec in_register(vec v) {
-#if defined(__GNUC__) && defined(__x86_64__)
-    __asm__("" : "+x"(v));
+#if defined(NATIVE_WIDTH) && defined(__SSE2__)
+    __asm__("" : "+v"(v));
 #endif
     return v;
 }
