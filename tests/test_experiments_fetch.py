@@ -165,6 +165,35 @@ def test_archives_are_unpacked_but_not_outside_their_folder(tmp_path, make, endi
     assert not (tmp_path / "outside.txt").exists()
 
 
+def test_archives_are_unpacked_where_tarfile_has_no_filters(tmp_path, monkeypatch):
+    for name in ("FilterError", "data_filter", "fully_trusted_filter"):  # Python 3.11.2, Debian 12's, has none of them
+        monkeypatch.delattr(tarfile, name, raising=False)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(tar_of({"cifar-10-batches-py/data_batch_1": b"abc"}))
+    unpack(tmp_path / "cifar-10-python.tar.gz", tmp_path)
+    assert (tmp_path / "cifar-10-batches-py" / "data_batch_1").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_in_archives_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as packed:
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = kind, "../../etc"
+        packed.addfile(info)
+    with pytest.raises(ValueError, match="neither file nor folder: link"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+@pytest.mark.parametrize(("make", "ending"), [(tar_of, ".tar.gz"), (zip_of, ".zip")])
+def test_a_damaged_archive_is_named_and_leaves_no_half_file(tmp_path, make, ending):
+    content = make({"a.bin": bytes(range(256)) * 400, "b.bin": CONTENT})
+    archive = tmp_path / f"a{ending}"
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"a{ending} is a damaged archive .*fetch it again"):
+        unpack(archive, tmp_path / "into")
+    assert not (tmp_path / "into" / "b.bin").exists()
+
+
 def test_a_fetched_data_set_is_found_by_its_loader(tmp_path, monkeypatch):
     from test_experiments_images import write_cifar
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torchvision import transforms
 
-from kmixup.experiments.datasets import DATASETS
+from kmixup.experiments.datasets import DATASETS, load_data
 from kmixup.experiments.datasets.cache import decoded
 from kmixup.experiments.datasets.pixels import random_crop, random_crop_and_flip
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("KMIXUP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KMIXUP_CACHE", str(tmp_path / ".cache"))
 
 
 def generator(seed=0):
@@ -203,7 +203,7 @@ def test_a_damaged_cache_file_is_decoded_again(tmp_path):
     file = tmp_path / "numbers"
     file.write_text("1")
     decoded("numbers", [file], lambda: {"x": torch.ones(3)})
-    (cached,) = (tmp_path / "cache").rglob("*.safetensors")
+    (cached,) = (tmp_path / ".cache").rglob("*.safetensors")
     cached.write_bytes(cached.read_bytes()[:20])
     with pytest.warns(UserWarning, match="decoding again"):
         assert decoded("numbers", [file], lambda: {"x": torch.ones(3)}).tensors["x"].sum() == 3
@@ -253,3 +253,267 @@ def test_augmentation_draws_from_its_generator_alone():
     torch.testing.assert_close(augment(x, generator(4)), augment(x, generator(4)), rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(augment(x, generator(4)), augment(x, generator(5)))
+
+
+# --- images in folders ------------------------------------------------------------------------------------------------
+
+
+def write_folder(folder: Path, names=("cat", "dog"), n=6, size=(8, 6), ending=".png", mode="RGB"):
+    """A folder per class, in which the class is a brightness."""
+    from PIL import Image
+
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            level = 40 + 100 * number + i
+            Image.new(mode, size, level if mode in "L" else (level,) * len(mode)).save(folder / name / f"{i}{ending}")
+
+
+def levels(x):
+    return (255 * x[:, 0, 0, 0]).round().int().tolist()
+
+
+def test_a_folder_per_class_is_split_by_class(tmp_path):
+    write_folder(tmp_path / "pets", n=10)
+    data = load_data("imagefolder", tmp_path, 0, {"path": "pets"})
+    assert data.x_train.shape == (16, 3, 6, 8)
+    assert data.y_test.tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(data.y_train, (data.x_train[:, 0, 0, 0] > 0.4).long())
+    assert sorted(levels(torch.cat([data.x_train, data.x_test]))) == [*range(40, 50), *range(140, 150)]
+    other = load_data("imagefolder", tmp_path, 1, {"path": "pets"})
+    assert not torch.equal(other.x_test, data.x_test)
+    assert other.source == data.source
+    torch.testing.assert_close(data.mean, data.x_train.mean((0, 2, 3)))
+
+
+def test_a_folder_that_is_split_stays_so(tmp_path):
+    write_folder(tmp_path / "train")
+    write_folder(tmp_path / "val", n=2)
+    data = load_data("imagefolder", tmp_path)
+    assert (len(data.x_train), len(data.x_test)) == (12, 4)
+    write_folder(tmp_path / "test", n=3)
+    data = load_data("imagefolder", tmp_path)
+    assert len(data.x_test) == 6
+    assert "val left out" in data.note
+
+
+def test_images_are_those_of_torchvision(tmp_path):
+    from torchvision.datasets import ImageFolder
+
+    write_folder(tmp_path, ("b", "a", "c"), ending=".JPEG")
+    (tmp_path / "a" / "below").mkdir()
+    (tmp_path / "a" / "0.JPEG").rename(tmp_path / "a" / "below" / "0.JPG")
+    theirs = ImageFolder(str(tmp_path), transforms.PILToTensor())
+    data = load_data("imagefolder", tmp_path)
+    ours = [*zip(levels(data.x_train), data.y_train.tolist(), strict=True)]
+    ours += zip(levels(data.x_test), data.y_test.tolist(), strict=True)
+    assert sorted(ours) == sorted((int(image[0, 0, 0]), label) for image, label in theirs)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("rgb", 3), ("gray", 1)])
+@pytest.mark.parametrize("stored", ["L", "RGB", "RGBA"])
+def test_gray_colour_and_opaque_images_become_one_kind(tmp_path, mode, channels, stored):
+    from PIL import Image
+
+    write_folder(tmp_path, mode="L")
+    grey = Image.new("L", (8, 6), 90)
+    opaque = Image.merge("RGBA", [grey, grey, grey, Image.new("L", (8, 6), 255)])
+    (opaque if stored == "RGBA" else grey.convert(stored)).save(tmp_path / "cat" / "other.PNG")
+    data = load_data("imagefolder", tmp_path, options={"mode": mode})
+    assert data.x_train.shape[1] == channels
+    assert 90 in levels(torch.cat([data.x_train, data.x_test]))
+
+
+def test_transparent_images_need_a_background(tmp_path):
+    from PIL import Image
+
+    write_folder(tmp_path)
+    Image.new("RGBA", (8, 6), (10, 10, 10, 0)).save(tmp_path / "dog" / "hole.png")
+    with pytest.raises(ValueError, match=r"hole.png has transparent pixels.*background=white"):
+        load_data("imagefolder", tmp_path)
+    white = load_data("imagefolder", tmp_path, options={"background": "white"})
+    black = load_data("imagefolder", tmp_path, options={"background": "black"})
+    assert 255 in levels(torch.cat([white.x_train, white.x_test]))
+    assert 0 in levels(torch.cat([black.x_train, black.x_test]))
+
+
+def test_images_of_several_sizes_are_refused_or_resized(tmp_path):
+    write_folder(tmp_path / "cat", ("x",), size=(8, 6))
+    write_folder(tmp_path / "dog", ("x",), size=(6, 8))
+    with pytest.raises(ValueError, match=r"one size; .* is 6 x 8 and .* 8 x 6. Resize them with dataset_options.size"):
+        load_data("imagefolder", tmp_path)
+    assert load_data("imagefolder", tmp_path, options={"size": 4}).x_train.shape[2:] == (4, 4)
+
+
+def test_images_are_turned_as_their_camera_says(tmp_path):
+    from PIL import Image
+
+    write_folder(tmp_path, size=(6, 8))
+    for file in (tmp_path / "cat").iterdir():
+        image = Image.new("RGB", (8, 6), (1, 1, 1))
+        exif = image.getexif()
+        exif[0x0112] = 6  # turned by 90 degrees
+        image.save(file, exif=exif)
+    assert load_data("imagefolder", tmp_path).x_train.shape[2:] == (8, 6)
+
+
+def test_a_switched_on_augmentation_of_a_folder_crops_and_flips(tmp_path):
+    write_folder(tmp_path, size=(16, 16))
+    assert load_data("imagefolder", tmp_path).augment is None
+    augment = load_data("imagefolder", tmp_path, options={"augment": "yes"}).augment
+    assert augment is not None
+    assert augment(torch.rand(3, 3, 16, 16), generator()).shape == (3, 3, 16, 16)
+
+
+def test_files_that_are_no_images_are_said(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "cat" / "notes.txt").write_text("two cats")
+    (tmp_path / "cat" / ".DS_Store").write_text("")
+    assert load_data("imagefolder", tmp_path).note == "1 files that are no images left out, such as notes.txt"
+
+
+def _cut(folder):
+    file = folder / "cat" / "3.png"
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def _deep(folder):
+    from PIL import Image
+
+    Image.new("I;16", (8, 6), 300).save(folder / "cat" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_cut, r"3.png is not a whole image .* or remove it"),
+        (_deep, r"x.png has more than 8 bits a channel"),
+        (lambda folder: (folder / "eel").mkdir(), r"eel has no images .*Fill it, or remove it"),
+        (
+            lambda folder: write_folder(folder / "train", ("cat", "dog")),
+            r"has train, but none of test, val.*path=./train",
+        ),
+        (
+            lambda folder: [write_folder(folder / "train", "ab"), write_folder(folder / "test", "ac")],
+            "must have the same classes, not b, c in one",
+        ),
+    ],
+)
+def test_folders_with_a_mistake_are_refused_by_its_name(tmp_path, spoil, message):
+    write_folder(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_data("imagefolder", tmp_path)
+
+
+def test_folders_that_are_no_classes_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        load_data("imagefolder", tmp_path, options={"path": "nowhere"})
+    with pytest.raises(ValueError, match="each of at least two classes, got 0"):
+        load_data("imagefolder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (lambda lines: lines[:1], r"1 of 2 images have no line in .*val_annotations.txt, such as val_1.JPEG"),
+        (lambda lines: [*lines, lines[0]], r"line 3 of .*val_annotations.txt names val_0.JPEG again"),
+        (lambda lines: [lines[0], "val_1.JPEG\tn0\t0"], "line 2 of .* gives val_1.JPEG the class 'n0'"),
+        (lambda lines: [*lines, "val_7.JPEG\tn01443537"], "line 3 of .* names no image of val/images"),
+    ],
+)
+def test_tiny_imagenet_is_refused_if_images_and_annotations_do_not_fit(tmp_path, lines, message):
+    write_tiny_imagenet(tmp_path)
+    annotations = tmp_path / "val" / "val_annotations.txt"
+    annotations.write_text("\n".join(lines(annotations.read_text().splitlines())))
+    with pytest.raises(ValueError, match=message):
+        load_data("tiny-imagenet", tmp_path)
+
+
+def test_labels_that_were_corrected_are_not_those_of_the_cache(tmp_path):
+    write_tiny_imagenet(tmp_path)
+    before = load_data("tiny-imagenet", tmp_path)
+    assert before.y_test.tolist() == [0, 1]
+    annotations = tmp_path / "val" / "val_annotations.txt"
+    first, second = ("n01443537", "n01629819")
+    text, status = annotations.read_text(), annotations.stat()
+    annotations.write_text(text.replace(first, "x").replace(second, first).replace("x", second))
+    os.utime(annotations, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, same date: only the bytes differ
+    after = load_data("tiny-imagenet", tmp_path)
+    assert after.y_test.tolist() == [1, 0]
+    assert after.source != before.source
+    assert "6 + 2 images, not the 100,000 + 10,000" in after.note
+
+
+def test_a_damaged_image_of_tiny_imagenet_is_named(tmp_path):
+    write_tiny_imagenet(tmp_path)
+    file = tmp_path / "train/n01443537/images/n01443537_1.JPEG"
+    file.write_bytes(file.read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r"n01443537_1.JPEG is not a whole image"):
+        load_data("tiny-imagenet", tmp_path)
+
+
+# --- damaged official files -------------------------------------------------------------------------------------------
+
+
+def test_cifar_with_missing_batches_says_which(tmp_path):
+    write_cifar(tmp_path, ["data_batch_1", "data_batch_3", "data_batch_4", "test_batch"], "labels", 10)
+    note = load_data("cifar10", tmp_path).note
+    assert note == "36 + 12 images, not the 50,000 + 10,000 of the official files; without data_batch_2, data_batch_5"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"data": np.zeros((3, 3072), np.uint8), "labels": [0, 1]}, r"data_batch_2 has 3 images and .* has 2 labels"),
+        (
+            {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 10]},
+            r"data_batch_2 must have labels 0 ... 9, got 0 ... 10",
+        ),
+        ({"data": np.zeros((2, 3072), np.uint8)}, r"data_batch_2 is not a CIFAR pickle with 'data' and 'labels'"),
+    ],
+)
+def test_a_cifar_batch_that_does_not_fit_is_named(tmp_path, content, message):
+    write_cifar(tmp_path, [*[f"data_batch_{i}" for i in range(1, 6)], "test_batch"], "labels", 10)
+    (tmp_path / "data_batch_2").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        load_data("cifar10", tmp_path)
+
+
+def test_idx_files_that_do_not_belong_together_are_refused(tmp_path):
+    write_idx(tmp_path)
+    write_idx(tmp_path / "other", n=(19, 10))
+    (tmp_path / "other" / "train-labels-idx1-ubyte").rename(tmp_path / "train-labels-idx1-ubyte")
+    with pytest.raises(ValueError, match=r"images-idx3-ubyte has 20 images and .*labels-idx1-ubyte has 19 labels"):
+        load_data("mnist", tmp_path)
+
+
+def test_a_gzip_file_with_a_flipped_byte_is_named(tmp_path):
+    write_idx(tmp_path, packed=True)
+    file = tmp_path / "t10k-images-idx3-ubyte.gz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 8
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte.gz is a damaged gzip file .*again"):
+        load_data("mnist", tmp_path)
+
+
+def test_a_damaged_mat_file_is_named(tmp_path):
+    write_svhn(tmp_path)
+    file = tmp_path / "test_32x32.mat"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"test_32x32.mat is not a whole .mat file"):
+        load_data("svhn", tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_refused(tmp_path):
+    file = tmp_path / "numbers"
+    file.write_text("1")
+
+    def decode():
+        file.write_text("2")
+        return {"x": torch.ones(1)}
+
+    with pytest.raises(ValueError, match="changed while they were read"):
+        decoded("numbers", [file], decode)
+    assert not list((tmp_path / ".cache").rglob("*.safetensors"))

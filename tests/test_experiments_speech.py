@@ -144,6 +144,48 @@ def test_files_that_are_no_sounds_are_refused(tmp_path):
         DATASETS["speech-commands"](tmp_path, 0, split="speaker")
 
 
+@pytest.mark.parametrize("endings", [("WAV", "wav"), ("WAV",), ("Wav", "wav", "WAV")])
+def test_recordings_are_found_however_their_endings_are_written(tmp_path, endings):
+    write_words(tmp_path, ["left", "right"], [f"{i:08x}" for i in range(10)])
+    for i, file in enumerate(sorted(tmp_path.rglob("*.wav"))):
+        file.rename(file.with_suffix(f".{endings[i % len(endings)]}"))
+    data = DATASETS["speech-commands"](tmp_path, 0, split="speaker")
+    assert (len(data.y_train), len(data.y_test)) == (16, 4)
+
+
+def test_a_speaker_is_one_however_the_endings_are_written(tmp_path):
+    write_words(tmp_path, ["left", "right"], [f"{i:08x}" for i in range(10)])
+    for file in (tmp_path / "left").iterdir():
+        file.rename(file.with_suffix(".WAV"))
+    data = DATASETS["speech-commands"](tmp_path, 0, split="speaker")
+    assert data.y_test.tolist() == [0, 0, 1, 1]  # both words of two speakers
+    assert official_side("022cd682_nohash_0.WAV") == official_side("022cd682_nohash_0.wav")
+
+
+def test_files_that_are_no_wav_are_said(tmp_path):
+    write_words(tmp_path, ["down", "up"], [f"{i:08x}" for i in range(6)])
+    (tmp_path / "up" / "a.mp3").write_bytes(b"")
+    (tmp_path / "up" / "._b.wav").write_bytes(b"what macOS leaves")
+    note = DATASETS["speech-commands"](tmp_path, 0, split="speaker").note
+    assert note.endswith("1 files that are no WAV left out, such as a.mp3")
+
+
+def test_a_recording_with_nan_is_refused(tmp_path):
+    (tmp_path / "up").mkdir()
+    soundfile.write(tmp_path / "up" / "a_nohash_0.wav", np.full(800, np.nan), 16_000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="not finite"):
+        DATASETS["speech-commands"](tmp_path, 0, split="speaker")
+
+
+def test_a_recording_in_the_folder_of_another_word_is_other_data(tmp_path):
+    write_words(tmp_path, ["down", "up"], [f"{i:08x}" for i in range(6)])
+    before = DATASETS["speech-commands"](tmp_path, 0, split="speaker")
+    (tmp_path / "up" / "00000003_nohash_0.wav").rename(tmp_path / "down" / "00000003_nohash_1.wav")
+    after = DATASETS["speech-commands"](tmp_path, 0, split="speaker")
+    assert after.source != before.source
+    assert after.y_train.sum() + after.y_test.sum() == before.y_train.sum() + before.y_test.sum() - 1
+
+
 def test_missing_folders_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--data-dir.*kmixup data fetch speech-commands"):
         DATASETS["speech-commands"](tmp_path, 0)

@@ -5,17 +5,20 @@ Nothing is fetched by a loader: only `kmixup data fetch NAME`, or these function
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kmixup.experiments.datasets.cache import cache_dir
@@ -125,23 +128,48 @@ def fetch(source: Source, into: Path, *, quiet: bool = False) -> Path:
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """Unpack a ``.tar.gz`` or ``.zip``; members that would land outside the folder are refused.
+    """Unpack the files of a ``.tar.gz`` or ``.zip``, each whole or not at all.
+
+    By one rule for both, and for every version of Python: files and folders alone, and none outside the folder.
 
     Raises:
-        ValueError: If a member has such a path.
+        ValueError: If a member has a path outside the folder or is a link, or the archive is damaged.
     """
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive) as packed:
-            for member in packed.namelist():
-                if not (into / member).resolve().is_relative_to(into.resolve()):
-                    raise ValueError(f"{archive} has a member outside its folder: {member}.")
-            packed.extractall(into)
-        return
-    with tarfile.open(archive) as packed:
-        try:
-            packed.extractall(into, filter="data")
-        except tarfile.FilterError as error:
-            raise ValueError(f"{archive} has a member outside its folder: {error}.") from error
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as packed:
+                members = [member for member in packed.infolist() if not member.is_dir()]
+                _check_members(archive, into, [(member.filename, True) for member in members])
+                for member in members:
+                    with packed.open(member) as content:
+                        _unpack_file(content, into / member.filename)
+        else:
+            with tarfile.open(archive) as packed:
+                members = [member for member in packed.getmembers() if not member.isdir()]
+                _check_members(archive, into, [(member.name, member.isreg()) for member in members])
+                for member in members:
+                    content = packed.extractfile(member)
+                    assert content is not None  # it is a file
+                    _unpack_file(content, into / member.name)
+    except (tarfile.ReadError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{archive} is a damaged archive ({error}). Remove it, and fetch it again.") from error
+
+
+def _check_members(archive: Path, into: Path, members: Sequence[tuple[str, bool]]) -> None:
+    folder = into.resolve()
+    for name, is_file in members:
+        if not (into / name).resolve().is_relative_to(folder):
+            raise ValueError(f"{archive} has a member outside its folder: {name}.")
+        if not is_file:
+            raise ValueError(f"{archive} has a member that is neither file nor folder: {name}.")
+
+
+def _unpack_file(content: IO[bytes], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    with part.open("wb") as stream:
+        shutil.copyfileobj(content, stream)
+    part.replace(file)
 
 
 def _receive(source: Source, part: Path, advance: Callable[[int, int | None], None]) -> None:
