@@ -36,6 +36,7 @@ def test_a_switch_means_the_same_however_it_is_typed(name, typed, meant):
 def test_options_are_read_by_their_types_and_defaults_are_written_out():
     read_as = read(augment="off", n="7", share="0.25", words=["up"])
     assert read_as == {"augment": False, "n": 7, "share": 0.25, "words": ["up"]}
+    assert read(words="up")["words"] == ["up"]  # one word is a list of one
     assert read() == {"augment": True, "n": 3, "share": 0.5, "words": ()}
 
 
@@ -45,7 +46,7 @@ def test_options_are_read_by_their_types_and_defaults_are_written_out():
         ({"augment": "maybe"}, r"dataset_options.augment must be a valid boolean.*, got 'maybe'\."),
         ({"n": 1.5}, r"dataset_options.n must be a valid integer.*, got 1.5"),
         ({"share": "half"}, "dataset_options.share must be a valid number.*, got 'half'"),
-        ({"words": "up"}, "dataset_options.words .*, got 'up'"),
+        ({"words": {"up": 1}}, "dataset_options.words .*, got {'up': 1}"),
         (
             {"augmnt": False},
             r"unknown option of dataset 'mine': 'augmnt'. Did you mean 'augment'\? Known: augment, ",

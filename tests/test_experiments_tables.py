@@ -242,6 +242,14 @@ def test_a_stratified_split_has_each_class_in_its_share_and_trains_on_every_clas
         assert count < size
 
 
+def test_a_class_of_one_row_is_trained_on_and_said():
+    write(changed(5, 3, "antt"))
+    for seed in range(5):
+        data = read("table", seed=seed)
+        assert 1 in data.y_train.bincount().tolist()
+        assert data.note == "1 classes of one row, such as 'antt'"
+
+
 def test_a_split_is_drawn_by_its_seed():
     write(rows())
     same, again, other = (read("table", seed=seed).x_test for seed in (0, 0, 1))
@@ -351,8 +359,12 @@ def test_other_arrays_are_refused_with_their_shapes(arrays):
         ),
         ([["1,5;x"], ["2,5;x"], ["1.250,75;y"], ["3,5;y"]], {"decimal": ","}, r"3 numbers.*'1.250,75' in row 3"),
         ([[f"1,{i:03d};{'ab'[i % 2]}"] for i in range(9)], {}, "may stand between thousands. Say decimal"),
-        ([HEAD, *rows()[:5], rows()[5][:3], *rows()[6:]], {}, r"as many values as the first, 4; line 7 of t.csv has 3"),
-        ([HEAD, *([str(i), *row] for i, row in enumerate(rows()))], {}, "first, 4; line 2 of t.csv has 5"),
+        ([HEAD, *rows()[:5], rows()[5][:3], *rows()[6:]], {}, r"as many values as most, 4; line 7 of t.csv has 3"),
+        (
+            [HEAD, *([str(i), *row] for i, row in enumerate(rows()))],
+            {},
+            "as most, 5; line 1 of t.csv has 4.*a header that lacks a name",
+        ),
         ([["", *HEAD], *([str(i), *row] for i, row in enumerate(rows()))], {}, r"counts the rows.*drop=\[0\]"),
         ([HEAD, *rows()], {"class_column": 99}, r"class_column must be 0 \.\.\. 3.*got 99; t.csv has 4 columns"),
         ([HEAD, *rows()], {"class_column": "knd"}, r"class_column must be 'kind', or another of: length, .*got 'knd'"),

@@ -10,10 +10,10 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -149,7 +149,12 @@ def _read(where: str, parameter: inspect.Parameter, value: Any) -> Any:
     except PydanticUserError:  # a type that is its own judge
         adapter = TypeAdapter(kind)
     try:
-        return adapter.validate_python(value)
+        return adapter.validate_python([value] if _means_a_list_of_one(kind, value) else value)
     except ValidationError as error:
         wanted = dict.fromkeys(part["msg"].replace("Input should", "must", 1) for part in error.errors())
         raise ValueError(f"{where} {' or '.join(wanted)}, got {value!r}.") from None
+
+
+def _means_a_list_of_one(kind: Any, value: Any) -> bool:
+    origins = [get_origin(part) for part in (kind, *get_args(kind))]
+    return isinstance(value, str | int | float) and any(origin in (Sequence, list, tuple) for origin in origins)

@@ -216,7 +216,7 @@ def _image(file: Path, mode: Mode, size: int | None, background: str | None) -> 
         raise ValueError(f"{file} is not a whole image ({error}). Fetch it again, or remove it.") from error
     if image.mode[0] in "IF":
         raise ValueError(f"{file} has more than 8 bits a channel (mode {image.mode}). Convert it first.")
-    if image.has_transparency_data:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
             if background is None:

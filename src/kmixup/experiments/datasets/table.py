@@ -114,6 +114,8 @@ def table(
     known = columns.classes(read, target, names)
     if header == "auto" and read.names is None and read.lines and rows[0]:
         _ask_for_header(read, names)
+    single = [name for name, count in Counter(names).items() if count == 1]
+    notes += [f"{len(single)} classes of one row, such as {name!r}" for name in single[:1]]
     number = {name: code for code, name in enumerate(known)}
     return split_rows(
         x[rows],

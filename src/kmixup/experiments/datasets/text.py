@@ -55,11 +55,14 @@ def read_text(file: Path, *, delimiter: str, header: Header, encoding: str) -> T
     if not rows:
         raise ValueError(f"{file} has no rows.")
     rows = _without_trailing(rows)
+    width = Counter(map(len, rows)).most_common(1)[0][0]
     for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(rows[0]):
+        if len(row) != width:
             raise ValueError(
-                f"every row must have as many values as the first, {len(rows[0])}; line {line} of {file} has "
-                f"{len(row)}. Correct it; or is {delimiter!r} not the delimiter?"
+                f"every line must have as many values as most, {width}; line {line} of {file} has {len(row)}. "
+                "Correct it"
+                + (" (a comment, or a header that lacks a name?)" if row is rows[0] else "")
+                + f"; or is {delimiter!r} not the delimiter?"
             )
     columns = list(zip(*rows, strict=True))
     if _has_header(file, columns) if header == "auto" else header:
@@ -93,7 +96,7 @@ def _decoded(file: Path, content: bytes, encoding: str) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ValueError(f"{file} has a NUL byte in line {line}: it is no text, or is UTF-16 (encoding=utf-16-le).")
-    return text
+    return text.removeprefix("\ufeff")
 
 
 def _arff(file: Path, text: str) -> tuple[int, list[str], str]:
