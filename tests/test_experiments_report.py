@@ -267,6 +267,12 @@ def test_published_numbers_stay_only_with_the_settings_that_they_were_published_
     assert short.cells[2].difference == pytest.approx(0.65 - 1.0)
 
 
+def test_a_report_on_splits_of_ones_own_file_says_that_they_share_samples(recipe):
+    own = recipe.override(dataset="csv", dataset_options={"path": "mine.csv"})
+    assert "splits share samples: ± and verdicts speak of splits of this file only" in to_markdown(make_report(own, []))
+    assert "splits share samples" not in to_markdown(make_report(recipe, []))
+
+
 def test_a_report_says_which_reading_alpha_followed(recipe):
     assert "Reading: as-trained (alpha itself, whatever k)." in to_markdown(make_report(recipe, []))
     printed = make_report(recipe.read_as("as-printed"), [])

@@ -84,8 +84,15 @@ def surface_map() -> LinearSegmentedColormap:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The one style of all figures; draw inside it."""
-    import matplotlib as mpl
+    """The one style of all figures; draw inside it.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ModuleNotFoundError:
+        raise ImportError("a picture needs matplotlib. Run: pip install 'kmixup[experiments]'") from None
 
     with mpl.rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
         yield

@@ -100,8 +100,10 @@ def _progress(
 
     def remaining() -> str:
         # Trials end in rounds of as many as there are processes.
-        rounds, rounds_left = math.ceil(done / jobs), math.ceil((left - done) / jobs)
-        return f"about {_duration((time.monotonic() - start) / rounds * rounds_left)} left" if rounds else ""
+        rounds, rounds_left = max(math.ceil(done / jobs), 1), math.ceil((left - done) / jobs)
+        return (
+            f"about {_duration((time.monotonic() - start) / rounds * rounds_left)} left" if rounds_left else "the last"
+        )
 
     if not console.is_terminal:
 

@@ -141,6 +141,10 @@ class Report:
         notes = [self.recipe.note] if self.recipe.note else []
         for cell in self.cells:
             notes += [run.note for run in cell.runs[:1] if run.note]
+        if any(cell.cell.settings.own_data for cell in self.cells):
+            notes.append(
+                "Where seeds split one file, splits share samples: ± and verdicts speak of splits of this file only."
+            )
         kinds: dict[str, int] = {}
         for cell in self.cells:
             for note in cell.notes:

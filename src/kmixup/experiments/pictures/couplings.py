@@ -40,15 +40,7 @@ def couplings(
         panel = max(WIDTH / columns, 1.2)
         figure = Figure(figsize=(panel * columns, 2 * panel + 0.55), layout="constrained")
         draw_couplings(figure, sets, ks, alpha, generator)
-        handles = [
-            Line2D([], [], color=colour, marker="o", markersize=3, linewidth=1, label=f"class {label}")
-            for colour, label in zip(CLASS_COLOURS, "12", strict=True)
-        ]
-        handles.append(Line2D([], [], color="black", linewidth=1, label="coupling across the classes"))
-        handles.append(
-            Line2D([], [], color=class_map()(0.5), marker="o", markersize=3, linestyle="", label="mixed label")
-        )
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        figure.legend(handles=coupling_handles(), loc="outside lower center", ncols=4)
         return figure
 
 
@@ -84,6 +76,17 @@ def draw_couplings(
         top.set_title(f"{title}, k = {k}" if title else f"k = {k}")
     grid[0, 0].set_ylabel("couplings")
     grid[1, 0].set_ylabel(rf"vicinal points, $\alpha = {alpha:g}$")
+
+
+def coupling_handles() -> list[Line2D]:
+    """What the colours of `draw_couplings` mean, for a legend."""
+    classes = [
+        Line2D([], [], color=colour, marker="o", markersize=3, linewidth=1, label=f"class {label}")
+        for colour, label in zip(CLASS_COLOURS, "12", strict=True)
+    ]
+    across = Line2D([], [], color="black", linewidth=1, label="coupling across the classes")
+    mixed = Line2D([], [], color=class_map()(0.5), marker="o", markersize=3, linestyle="", label="mixed label")
+    return [*classes, across, mixed]
 
 
 def _coupling_lines(axes: Axes, x: Tensor, y: Tensor, plan: MixPlan) -> None:
