@@ -34,6 +34,7 @@ def train(
     from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
     from kmixup.experiments.distributed import here, leave, process_group
     from kmixup.experiments.files import parse_settings
+    from kmixup.experiments.provenance import Origins
     from kmixup.experiments.recipe import make_trial
     from kmixup.experiments.reproduce import print_broken, trial_name
     from kmixup.experiments.runs import RunStore
@@ -47,7 +48,8 @@ def train(
     store = RunStore(out)
     with process_group(device) as device:
         console = Console(quiet=not here().first)
-        finished = store.get(trial)
+        path = store.path(trial)
+        finished = store.get(trial, Origins(data_dir).of(trial))
         if finished is None:
             store.check_writable()
             print_broken(store, console)
@@ -66,7 +68,7 @@ def train(
                 on_epoch=advance,
             )
             if here().first:
-                store.put(finished)
+                path = store.put(finished)
                 discard_checkpoint(checkpoint_dir(out), trial)
         else:
             console.print("This trial was run before; nothing to do.")
@@ -76,7 +78,7 @@ def train(
             console.print(f"alpha_k = {finished.alpha_k:.4g}, by alpha_rule = {trial.alpha_rule}.", highlight=False)
         if not finished.attainable:
             console.print(f"No alpha_k up to max_alpha = {trial.max_alpha:g} reaches the xi of k = 1.", highlight=False)
-        console.print(f"The run: {store.path(trial)}", soft_wrap=True, highlight=False)
+        console.print(f"The run: {path}", soft_wrap=True, highlight=False)
     leave()
 
 
@@ -90,7 +92,7 @@ def attack(
     """Attack a trained model with FGSM: its error on the test images, by the size of the attack."""
     from rich.console import Console
 
-    from kmixup.experiments.attacks import attack_run
+    from kmixup.experiments.kept import attack_run
     from kmixup.experiments.report import print_table
 
     existing(run_file, "the run file")

@@ -1,16 +1,16 @@
-"""White-box attacks on a trained model: the fast gradient sign method."""
+"""Inputs made worse: white-box attacks by the fast gradient sign method, and Gaussian noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from kmixup.experiments.datasets.data import normalise
+
+__all__ = ["EPSILONS", "Normalised", "fgsm", "fgsm_errors", "noise_errors"]
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """The paper's six attack sizes, in 1/255 of the pixel range. Paper: Table 7."""
@@ -102,37 +102,38 @@ def fgsm_errors(
     return {epsilon: count / len(y) for epsilon, count in wrong.items()}
 
 
-def attack_run(
-    run_file: Path, epsilons: Iterable[float] = EPSILONS, *, data_dir: Path | None = None, device: str = "cpu"
+@torch.no_grad()
+def noise_errors(
+    model: nn.Module, x: Tensor, y: Tensor, sigmas: Sequence[float], generator: Generator | None = None
 ) -> dict[float, float]:
-    """Errors under `fgsm` of a trained model, on the test images of its trial.
+    """Share of inputs that a model gets wrong under Gaussian noise, for each standard deviation.
+
+    One draw, scaled, serves all sizes, so that they differ in size alone. Nothing is clamped: the noise is Gaussian.
 
     Args:
-        run_file: The trial's run file, with the trained model beside it.
-        epsilons: Sizes in 1/255 of the pixel range.
-        data_dir: Where data files are.
-        device: Where to attack.
+        model: Takes raw inputs (see `Normalised`), gives logits; its mode is put back.
+        x: Inputs, ``[n, ...]``.
+        y: Their classes.
+        sigmas: Standard deviations, in the units of ``x``.
+        generator: Source of randomness, on the CPU; default: torch's global generator.
 
     Returns:
-        Error rate in [0, 1] by epsilon.
+        Error rate in [0, 1] by standard deviation.
 
     Raises:
-        FileNotFoundError: If there is no run file, or its model was not kept.
-        ValueError: If the file is no run, or the data are no pixels in [0, 1].
+        ValueError: If a standard deviation is negative.
     """
-    from kmixup.experiments.checkpoints import load_model
-    from kmixup.experiments.models import MODELS
-    from kmixup.experiments.run import Run
-    from kmixup.experiments.training import load_data
-
-    try:
-        trial = Run.model_validate_json(run_file.read_bytes()).trial
-    except ValidationError as error:
-        raise ValueError(f"{run_file} is no run file: {error.errors()[0]['msg']}.") from error
-    data = load_data(trial, data_dir)
-    model = MODELS[trial.model](tuple(data.x_test.shape[1:]), data.num_classes, **trial.model_options)
-    load_model(model, trial, run_file.parent)
-    return fgsm_errors(model.to(device), data.x_test.to(device), data.y_test.to(device), epsilons, data.mean, data.std)
+    if any(not sigma >= 0 for sigma in sigmas):
+        raise ValueError(f"standard deviations of noise must be >= 0, in units of the inputs, got {list(sigmas)}.")
+    was_training = model.training
+    model.eval()
+    wrong = dict.fromkeys(sigmas, 0)
+    for inputs, classes in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
+        noise = torch.randn(inputs.shape, generator=generator).to(inputs)
+        for sigma in sigmas:
+            wrong[sigma] += int((model(inputs + sigma * noise).argmax(1) != classes).sum())
+    model.train(was_training)
+    return {sigma: count / len(y) for sigma, count in wrong.items()}
 
 
 def _gradient_sign(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import io
+import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-if TYPE_CHECKING:
-    from kmixup.experiments.training import Training
-    from kmixup.experiments.trial import Trial
+from kmixup.experiments.files import write_whole
+from kmixup.experiments.trial import Trial
 
 
 def checkpoint_dir(runs: Path) -> Path:
@@ -39,48 +39,59 @@ def model_path(folder: Path, trial: Trial) -> Path:
     return folder / f"{trial.id}.safetensors"
 
 
-def save_checkpoint(training: Training, folder: Path) -> Path:
-    """Write all that the rest of the training depends on; the file is whole or the one before it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = checkpoint_path(folder, training.trial)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
+def save_checkpoint(folder: Path, trial: Trial, state: dict[str, Any]) -> Path | None:
+    """Write all that the rest of a training depends on; the file is whole or the one before it.
+
+    A disk that is full or cannot be written costs a warning: training goes on, and its run is small.
+
+    Returns:
+        The file; None if it could not be written.
+    """
+    path = checkpoint_path(folder, trial)
+    content = io.BytesIO()
+    torch.save(state, content)
     try:
-        torch.save(training.state_dict(), draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        warnings.warn(f"no checkpoint of {trial.id}, training goes on without: {error}", stacklevel=2)
+        return None
     return path
 
 
-def resume(training: Training, folder: Path) -> bool:
-    """Continue from the trial's checkpoint, to the same numbers; False if there is none.
+def load_checkpoint(folder: Path, trial: Trial, **belongs_to: Any) -> dict[str, Any] | None:
+    """The state in a trial's checkpoint; None if there is none to continue from.
 
-    Raises:
-        ValueError: If the file is damaged, or belongs to another trial.
+    A file that is damaged, or belongs to another trial or other data, costs a warning and is trained anew: it is
+    replaced by the next checkpoint.
+
+    Args:
+        folder: Where checkpoints are.
+        trial: The settings.
+        **belongs_to: Entries that the state must have with these values.
     """
-    path = checkpoint_path(folder, training.trial)
+    path = checkpoint_path(folder, trial)
     if not path.exists():
-        return False
+        return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it holds no state")
     except Exception as error:  # a damaged file can make it raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a whole checkpoint ({reason}). Delete it to start anew.") from error
-    training.load_state_dict(state)
-    return True
+        warnings.warn(f"{path} is not a whole checkpoint ({reason}): training starts anew.", stacklevel=2)
+        return None
+    for name, value in {"trial": trial.id, **belongs_to}.items():
+        if state.get(name) != value:
+            warnings.warn(f"{path} belongs to another {name}: training starts anew.", stacklevel=2)
+            return None
+    return state
 
 
 def save_model(model: nn.Module, trial: Trial, folder: Path) -> Path:
     """Write the weights and buffers of a trained model, with the id of its trial, as safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = model_path(folder, trial)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, draft, metadata={"trial": trial.id})
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_whole(path, save(tensors, metadata={"trial": trial.id}))
     return path
 
 

@@ -1,19 +1,26 @@
-"""What a table costs: floating-point operations of its trials, counted, and hours at a stated speed."""
+"""What a table costs: operations of its trials, counted, and hours at a stated speed; or seconds, measured here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from kmixup.experiments.models import MODELS
+from kmixup.experiments.attacks import Normalised
+from kmixup.experiments.evaluate import error_rate
+from kmixup.experiments.models import build_model
 from kmixup.experiments.recipe import Recipe
+from kmixup.experiments.training import Training
 from kmixup.experiments.trial import Trial
+
+_EVALUATED = 1000
 
 # Shape of an input, classes, training and test samples of the official files: a cost needs no data.
 _SIZES: dict[str, tuple[tuple[int, ...], int, int, int]] = {
@@ -79,7 +86,7 @@ def trial_flops(trial: Trial) -> float:
     Counted by PyTorch on the model itself, without data or memory; a multiplication and an addition are two.
     """
     shape, classes, train, test = _sizes(trial.dataset)
-    step, forward = _model_flops(trial.model, shape, classes, tuple(sorted(trial.model_options.items())))
+    step, forward = _model_flops(trial.model, shape, classes, json.dumps(trial.model_options, sort_keys=True))
     return trial.epochs * (train * step + test * forward) + _matching_flops(trial)
 
 
@@ -97,12 +104,12 @@ def _sizes(dataset: str) -> tuple[tuple[int, ...], int, int, int]:
 
 @lru_cache
 def _model_flops(
-    name: str, shape: tuple[int, ...], classes: int, options: Iterable[tuple[str, object]]
+    name: str, shape: tuple[int, ...], classes: int, options: str
 ) -> tuple[float, float]:
     """Operations of a training step (forward and backward) and of a forward pass, per sample."""
     batch = 2  # batch norm refuses one
     with torch.device("meta"):
-        model = MODELS[name](shape, classes, **dict(options)).train()
+        model = build_model(name, shape, classes, json.loads(options)).train()
         x, y = torch.empty(batch, *shape), torch.zeros(batch, dtype=torch.int64)
         with FlopCounterMode(display=False) as forward:
             outputs = model(x)
@@ -110,3 +117,47 @@ def _model_flops(
             F.cross_entropy(outputs, y).backward()
     once = forward.get_total_flops()
     return (once + backward.get_total_flops()) / batch, once / batch
+
+
+def estimate_seconds(trial: Trial, *, data_dir: Path | None = None, device: str = "cpu", budget: float = 0.3) -> float:
+    """Measured estimate of a trial's time: some steps and one evaluation, timed, times their number.
+
+    Args:
+        trial: The settings.
+        data_dir: Where data files are.
+        device: Where to train.
+        budget: Seconds of steps to time, at least one step.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():
+            start = time.perf_counter()
+            training = Training(trial, data_dir=data_dir, device=device)
+            setup = time.perf_counter() - start
+            return setup + trial.epochs * _seconds_per_epoch(training, budget)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds_per_epoch(training: Training, budget: float) -> float:
+    """Time of an epoch, from as many steps as fit in ``budget`` seconds (one at least) and an evaluation."""
+    training.model.train()
+    times: list[float] = []
+    while sum(times) < budget and len(times) < 200:
+        start = time.perf_counter()
+        for _ in training.steps():
+            times.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            if sum(times) >= budget and len(times) > 1:
+                break
+    x, y = training.data.x_test, training.data.y_test
+    part = min(_EVALUATED, len(x))
+    start = time.perf_counter()
+    error_rate(Normalised(training.model, training.data.mean, training.data.std), x[:part], y[:part])
+    judged = len(x) + len(training.points.y_validation)
+    evaluation = (time.perf_counter() - start) * judged / part
+    # The first step warms caches up; it is counted only if there is no other.
+    measured = times[1:] or times
+    steps = len(training.data.x_train) // min(training.trial.batch_size, len(training.data.x_train))
+    return steps * sum(measured) / len(measured) + evaluation

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -40,6 +41,14 @@ class Place:
                 f"the batch size must be a multiple of the number of processes, got {len(batch)} and {self.world}."
             )
         return batch.chunk(self.world)[self.rank]
+
+    def agree(self, value: Any) -> Any:
+        """The first process's value, on all of them."""
+        if self.world == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a number over all processes; the same on all of them."""

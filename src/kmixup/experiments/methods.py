@@ -1,44 +1,57 @@
-"""Training methods by name: what a step does with a batch before the loss. To add one: a builder, a line in `METHODS`.
+"""Training methods by name: what a step does with a batch before the loss.
 
-A builder takes the trial, alpha_k, a generator and the model, and returns the method.
+To add one: write a builder, give it a line in `METHODS`; or name your own, ``module:function``. A builder is
+``builder(model, mixer, **options)``; the mixer is a `kmixup.KMixup` that holds k, alpha_k, metric, pairing, lam_per and
+the trial's stream of randomness. It returns a `Method`, or simply a function from a batch to its `kmixup.MixPlan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kmixup.cost import cost_matrix
-from kmixup.experiments.trial import Trial
+from kmixup.cost import cost_matrix, widest_float
+from kmixup.experiments.named import is_own, own, read_options, unknown
 from kmixup.manifold import KManifoldMixup
 from kmixup.matching import partners
 from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
 
-__all__ = ["METHODS", "Method"]
+__all__ = ["METHODS", "Method", "build_method", "each", "read_method_options", "rolled"]
 
 
+@runtime_checkable
 class Method(Protocol):
-    """One training step's forward pass.
+    """What a step does with a batch.
 
     Attributes:
         seconds: Time spent so far on pairing and matching.
+        whole_epochs: Whether batches may be planned long before the model sees them: `plans` says all, and `forward` is
+            no more than the model on the mixed batch.
     """
 
     seconds: float
+    whole_epochs: bool
+
+    def plans(self, x: Tensor) -> MixPlan | None:
+        """One plan for some batches, each mixed within itself.
+
+        Args:
+            x: The batches, each in random order, shape ``[n, B, ...]``.
+
+        Returns:
+            A plan for the n * B samples laid end to end; None if nothing is mixed at the input.
+        """
+        ...
 
     def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
         """Outputs for the batch as this method trains on it, and the plan that the loss needs; None for none."""
-        ...
-
-    def plan(self, x: Tensor) -> MixPlan | None:
-        """A plan for this batch, without training on it; None if nothing is mixed at the input."""
         ...
 
 
@@ -49,84 +62,45 @@ class Erm:
     """
 
     seconds = 0.0
+    whole_epochs = True
+
+    def plans(self, x: Tensor) -> MixPlan | None:
+        """Nothing is mixed."""
+        return None
 
     def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
         """The batch as it is."""
         return model(x), None
 
-    def plan(self, x: Tensor) -> MixPlan | None:
-        """Nothing is mixed."""
-        return None
-
-    def mix_epoch(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The batches as they are."""
-        return x, targets
-
 
 class InputMixing:
-    """Mixes the input as a plan says, whoever makes the plan."""
+    """Mixes the input as plans say, whoever makes them.
 
-    def __init__(self, draw: Callable[[Tensor], MixPlan]) -> None:
+    Args:
+        draw: Makes one plan for batches ``[n, B, ...]``, see `Method.plans`.
+        clean_pass: What the released code does besides, for k > 1: a forward pass of the clean batch, in train mode. Its
+            outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more than k.
+    """
+
+    def __init__(self, draw: Callable[[Tensor], MixPlan], *, clean_pass: bool = False) -> None:
         self.seconds = 0.0
+        self.whole_epochs = not clean_pass
         self._draw = draw
 
-    def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
-        """The mixed batch, and its plan."""
-        plan = self.plan(x)
-        return model(plan.mix(x)), plan
-
-    def plan(self, x: Tensor) -> MixPlan:
-        """A new plan for this batch."""
+    def plans(self, x: Tensor) -> MixPlan:
+        """A new plan."""
         start = perf_counter()
         plan = self._draw(x)
         self.seconds += perf_counter() - start
         return plan
 
-
-class EpochMixing(InputMixing):
-    """k-mixup of all batches of an epoch at once: equal in law to a plan per batch, without its cost per step.
-
-    Args:
-        mixer: What a single batch would be mixed with.
-    """
-
-    def __init__(self, mixer: KMixup) -> None:
-        super().__init__(mixer.plan)
-        self._mixer = mixer
-
-    def mix_epoch(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix each batch within itself.
-
-        Args:
-            x: The batches of an epoch, each in random order, shape ``[batches, B, ...]``; B >= 2 k.
-            targets: Their targets, shape ``[batches, B, classes]``.
-
-        Returns:
-            Both, mixed.
-        """
-        start = perf_counter()
-        batches, size = x.shape[:2]
-        mixer = self._mixer
-        lam = mixer.draw_lam(batches, size, mixer.k, mixer.stream()).expand(batches, size)
-        # The batches are in random order already: blocks meet in the order they are in.
-        partner = partners(x.flatten(2), None, mixer.k, metric=mixer.metric, solver=mixer.solver)
-        plan = MixPlan.of_batches(partner, lam.to(x.device), torch.arange(size, device=x.device).roll(mixer.k))
-        self.seconds += perf_counter() - start
-        return tuple(plan.mix(each.flatten(0, 1)).view_as(each) for each in (x, targets))
-
-
-class ReleaseMixing(InputMixing):
-    """k-mixup with what the released code does besides, for k > 1: a forward pass of the clean batch, in train mode.
-
-    Its outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more than k. An
-    ablation, under its own name.
-    """
-
     def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
-        """The clean batch for nothing, then the mixed batch, and its plan."""
-        with torch.no_grad():
-            model(x)
-        return super().forward(model, x)
+        """The mixed batch, and its plan."""
+        if not self.whole_epochs:
+            with torch.no_grad():
+                model(x)
+        plan = self.plans(x.unsqueeze(0))
+        return model(plan.mix(x)), plan
 
 
 class ManifoldMixing:
@@ -135,70 +109,139 @@ class ManifoldMixing:
     Paper: Table 8.
     """
 
+    whole_epochs = False
+
     def __init__(self, manifold: KManifoldMixup) -> None:
         self.seconds = 0.0  # the matching happens inside the forward pass, and is not timed
         self._manifold = manifold
+
+    def plans(self, x: Tensor) -> MixPlan | None:
+        """What is mixed is drawn within the pass."""
+        return None
 
     def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
         """Outputs of the model, one of its places mixed, and the plan."""
         return self._manifold(x)
 
-    def plan(self, x: Tensor) -> MixPlan | None:
-        """What is mixed is drawn within the pass."""
-        return None
+
+def each(plan: Callable[[Tensor], MixPlan]) -> Callable[[Tensor], MixPlan]:
+    """Plans for many batches from what makes a plan for one."""
+
+    def plans(x: Tensor) -> MixPlan:
+        made = [plan(batch) for batch in x]
+        if len(made) == 1:
+            return made[0]
+        partner, unmatched = (torch.stack([getattr(one, name) for one in made]) for name in ("partner", "unmatched"))
+        lam = torch.stack([one.lam.expand(x.shape[1]) for one in made])
+        return MixPlan.of_batches(partner, lam, unmatched)
+
+    return plans
 
 
-def _mixer(trial: Trial, alpha_k: float, generator: Generator) -> KMixup:
-    return KMixup(
-        trial.k,
-        alpha_k,
-        metric=trial.metric,
-        pairing=trial.pairing,
-        lam_per=trial.lam_per,
-        generator=generator,
-    )
+def rolled(mixer: KMixup) -> Callable[[Tensor], MixPlan]:
+    """k-mixup of batches that are in random order already: blocks meet in the order they are in, all at once.
+
+    Given the order of a batch and its lam, the plan is `kmixup.KMixup.meet`'s: both match in `kmixup.matching`.
+    """
+    one_by_one = each(mixer.plan)
+
+    def plans(x: Tensor) -> MixPlan:
+        batches, size = x.shape[:2]
+        if size < 2 * mixer.k:
+            return one_by_one(x)  # the mixer takes the largest k that fits, and says so
+        lam = mixer.draw_lam(batches, size, mixer.k, mixer.stream()).expand(batches, size)
+        partner = partners(x.flatten(2), None, mixer.k, metric=mixer.metric, solver=mixer.solver)
+        unmatched = torch.arange(size, device=x.device).roll(mixer.k)
+        return MixPlan.of_batches(partner, lam.to(widest_float(x.device)).to(x.device), unmatched)
+
+    return plans
 
 
-def _k_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
-    mixer = _mixer(trial, alpha_k, generator)
-    return EpochMixing(mixer) if trial.pairing == "roll" else InputMixing(mixer.plan)
+def erm(model: nn.Module, mixer: KMixup) -> Method:
+    """No mixing."""
+    return Erm()
 
 
-def _k_mixup_release(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
-    mixing = ReleaseMixing if trial.k > 1 else InputMixing
-    return mixing(_mixer(trial, alpha_k, generator).plan)
+def k_mixup(model: nn.Module, mixer: KMixup) -> Method:
+    """k-mixup of inputs; mixup for k = 1."""
+    return InputMixing(rolled(mixer) if mixer.pairing == "roll" else each(mixer.plan))
 
 
-def _k_manifold_mixup(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
-    options = {"layers": [], **trial.method_options}
+def k_mixup_release(model: nn.Module, mixer: KMixup) -> Method:
+    """k-mixup with the released code's extra forward pass of the clean batch."""
+    return InputMixing(each(mixer.plan), clean_pass=True)
+
+
+def k_manifold_mixup(
+    model: nn.Module, mixer: KMixup, *, layers: Sequence[str] = (), mix_input: bool = True
+) -> ManifoldMixing:
+    """k-mixup of the input or of the output of one of ``layers``, drawn in every step."""
     if isinstance(model, DistributedDataParallel):
-        options["layers"] = [f"module.{layer}" for layer in options["layers"]]
-    return ManifoldMixing(KManifoldMixup(model, mixer=_mixer(trial, alpha_k, generator), **options))
+        layers = [f"module.{layer}" for layer in layers]
+    return ManifoldMixing(KManifoldMixup(model, layers, mixer, mix_input=mix_input))
 
 
-def _nearest_neighbour(trial: Trial, alpha_k: float, generator: Generator, model: nn.Module) -> Method:
+def nearest_neighbour(model: nn.Module, mixer: KMixup) -> Method:
     """Each sample's partner is one of its k nearest in the batch, drawn evenly: many samples may share a partner.
 
     Paper: Footnote 1, the nearest-neighbour strategy.
     """
-    lam_only = KMixup(1, alpha_k, lam_per=trial.lam_per, generator=generator)
+    lam_only = KMixup(1, mixer.alpha, lam_per=mixer.lam_per, generator=mixer.generator)
 
-    def draw(x: Tensor) -> MixPlan:
+    def plan(x: Tensor) -> MixPlan:
         points = x.flatten(1)
-        cost = cost_matrix(points, points, trial.metric)
+        cost = cost_matrix(points, points, mixer.metric)
         cost.fill_diagonal_(torch.inf)
-        nearest = cost.topk(min(trial.k, len(x) - 1), largest=False).indices
-        chosen = torch.randint(nearest.shape[1], (len(x), 1), generator=generator).to(x.device)
+        nearest = cost.topk(min(mixer.k, len(x) - 1), largest=False).indices
+        chosen = torch.randint(nearest.shape[1], (len(x), 1), generator=mixer.generator).to(x.device)
         return replace(lam_only.plan(x), partner=nearest.gather(1, chosen).squeeze(1))
 
-    return InputMixing(draw)
+    return InputMixing(each(plan))
 
 
-METHODS: dict[str, Callable[[Trial, float, Generator, nn.Module], Method]] = {
-    "erm": lambda trial, alpha_k, generator, model: Erm(),
-    "mixup": _k_mixup,
-    "k-mixup": _k_mixup,
-    "nearest-neighbour": _nearest_neighbour,
-    "k-mixup-release": _k_mixup_release,
-    "k-manifold-mixup": _k_manifold_mixup,
+METHODS: dict[str, Callable[..., Method | Callable[[Tensor], MixPlan]]] = {
+    "erm": erm,
+    "mixup": k_mixup,
+    "k-mixup": k_mixup,
+    "nearest-neighbour": nearest_neighbour,
+    "k-mixup-release": k_mixup_release,
+    "k-manifold-mixup": k_manifold_mixup,
 }
+
+
+def read_method_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a method, defaults included, as its builder's signature reads them.
+
+    Raises:
+        ValueError: If there is no such method, or an option is unknown, missing or not of its type.
+    """
+    return read_options("method", name, _builder(name), options, given=("model", "mixer"))
+
+
+def build_method(name: str, model: nn.Module, mixer: KMixup, options: Mapping[str, Any]) -> Method:
+    """A method.
+
+    Args:
+        name: In `METHODS`, or ``module:function``.
+        model: The network that it trains.
+        mixer: With the trial's k, alpha_k, metric, pairing, lam_per and stream of randomness.
+        options: As typed.
+
+    Raises:
+        TypeError: If a builder of the user's own returns neither a `Method` nor a function.
+        ValueError: If the name or an option is wrong.
+    """
+    made = _builder(name)(model, mixer, **read_method_options(name, options))
+    if isinstance(made, Method):
+        return made
+    if callable(made):
+        return InputMixing(each(made))
+    raise TypeError(f"{name} must return a Method or a function from a batch to its MixPlan, got {made!r}.")
+
+
+def _builder(name: str) -> Callable[..., Any]:
+    if is_own(name):
+        return own(name)[0]
+    if name not in METHODS:
+        raise ValueError(unknown("method", name, METHODS) + " One of your own is module:function.")
+    return METHODS[name]

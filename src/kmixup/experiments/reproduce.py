@@ -12,13 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kmixup.experiments.costs import estimate_seconds
 from kmixup.experiments.naming import row_name
+from kmixup.experiments.points import calibrate_trial
+from kmixup.experiments.provenance import Origins
 from kmixup.experiments.recipe import Recipe
 from kmixup.experiments.report import print_report, print_table, write_report
 from kmixup.experiments.runs import RunStore, read_lines, write_lines
 from kmixup.experiments.summary import make_report
-from kmixup.experiments.sweep import Outcome, SweepResult, estimate_seconds, sweep
-from kmixup.experiments.training import calibrate_trial
+from kmixup.experiments.sweep import Outcome, SweepResult, sweep
 from kmixup.experiments.trial import Trial
 
 
@@ -48,8 +50,11 @@ def reproduce(
     Returns:
         Whether every trial succeeded.
     """
-    result = run_trials(recipe, store, jobs=jobs, data_dir=data_dir, device=device, ray=ray, console=console)
-    print_report(make_report(beside, store.all()), console)
+    origins = Origins(data_dir)
+    result = run_trials(
+        recipe, store, origins=origins, jobs=jobs, data_dir=data_dir, device=device, ray=ray, console=console
+    )
+    print_report(make_report(beside, [run for run in store.all() if origins.fits(run)]), console)
     console.print(f"Runs: {store.folder}, {result.done} of them new.", soft_wrap=True, highlight=False)
     return not result.failed
 
@@ -58,6 +63,7 @@ def run_trials(
     recipe: Recipe,
     store: RunStore,
     *,
+    origins: Origins | None = None,
     jobs: int,
     data_dir: Path | None = None,
     device: str = "cpu",
@@ -66,23 +72,41 @@ def run_trials(
 ) -> SweepResult:
     """Run what is not finished; a progress bar, or a line per finished trial where the output is not a terminal.
 
-    Arguments as for `reproduce`.
+    Arguments as for `reproduce`, and ``origins`` as for `kmixup.experiments.sweep.sweep`.
 
     Returns:
         How the sweep ended; failures are printed.
     """
     trials = recipe.all_trials()
-    left = sum(store.get(trial) is None for trial in trials)
+    origins = origins or Origins(data_dir)
+
+    def finished() -> int:
+        return sum(store.get(trial, origins.of(trial)) is not None for trial in trials)
+
+    left = len(trials) - finished()
     store.all()
     print_broken(store, console)
+    for dataset, reason in origins.unchecked.items():
+        console.print(
+            f"[yellow]{escape(dataset)} cannot be read:[/] its finished runs count as they are ({escape(reason)})",
+            soft_wrap=True,
+        )
     console.print(f"{recipe.name}: {len(trials)} trials, {len(trials) - left} finished before, {left} to run.")
-    with _progress(recipe.name, left, jobs, store, console) as show:
+    with _progress(recipe.name, left, jobs, store, origins, console) as show:
         try:
-            result = sweep(trials, store, data_dir=data_dir, device=device, jobs=jobs, ray=ray, on_outcome=show)
+            result = sweep(
+                trials,
+                store,
+                origins=origins,
+                data_dir=data_dir,
+                device=device,
+                jobs=jobs,
+                ray=ray,
+                on_outcome=show,
+            )
         except KeyboardInterrupt:
-            done = sum(store.get(trial) is not None for trial in trials)
             console.print(
-                f"Interrupted: {done} of {len(trials)} trials are finished and kept in {store.folder}, those in "
+                f"Interrupted: {finished()} of {len(trials)} trials are finished and kept in {store.folder}, those in "
                 "progress are dropped. Run the same command again to resume."
             )
             raise SystemExit(130) from None
@@ -93,7 +117,7 @@ def run_trials(
 
 @contextmanager
 def _progress(
-    name: str, left: int, jobs: int, store: RunStore, console: Console
+    name: str, left: int, jobs: int, store: RunStore, origins: Origins, console: Console
 ) -> Iterator[Callable[[Outcome], None]]:
     """What to call after each trial."""
     start, done = time.monotonic(), 0
@@ -110,7 +134,7 @@ def _progress(
         def line(outcome: Outcome) -> None:
             nonlocal done
             done += 1
-            name, ending = trial_name(outcome.trial), _ending(outcome, store)
+            name, ending = trial_name(outcome.trial), _ending(outcome, store, origins)
             console.out(f"[{done}/{left}] {name}: {ending}; {remaining()}", highlight=False)
 
         yield line
@@ -139,10 +163,10 @@ def trial_name(trial: Trial) -> str:
     return f"{trial.dataset}, {row_name(trial)}{alpha}, seed {trial.seed}"
 
 
-def _ending(outcome: Outcome, store: RunStore) -> str:
+def _ending(outcome: Outcome, store: RunStore, origins: Origins) -> str:
     if outcome.message:
         return f"{outcome.status}: {outcome.message}"
-    run = store.get(outcome.trial)
+    run = store.get(outcome.trial, origins.of(outcome.trial))
     if run is None:
         return outcome.status
     error = "diverged" if run.final_error is None else f"{100 * run.final_error:.2f} % error"
@@ -212,11 +236,14 @@ def show_plan(
     seconds: dict[str, float] = {}
     total = 0.0
     problems: list[str] = []
+    origins = Origins(data_dir)
     for cell in recipe.cells:
         settings = cell.settings
-        left = sum(store.get(cell.trial(seed)) is None for seed in range(cell.trials))
         calibration, cost = None, None
+        left = cell.trials
         try:
+            seeds = (cell.trial(seed) for seed in range(cell.trials))
+            left = sum(store.get(trial, origins.of(trial)) is None for trial in seeds)
             calibration = calibrate_trial(cell.trial(0), data_dir)
             # One measurement serves all alphas: they cost the same.
             kind = settings.model_copy(update={"alpha": min(settings.alpha, 1.0)}).id

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pydantic import ConfigDict, Field
 
-from kmixup.experiments.trial import SCHEMA, Strict, Trial
+from kmixup.experiments.trial import SCHEMA, Options, Strict, Trial
 
 __all__ = ["UNKNOWN", "Curves", "Environment", "Evaluation", "Match", "Origin", "Run", "Seconds"]
 
@@ -24,15 +25,18 @@ class Origin:
     Attributes:
         source: Hash of the data's source, see `kmixup.experiments.datasets.Data`.
         code: Hash of the file of each loader, builder or method of the user's own, by its ``"module:function"``.
+        options: All options of the data set, the model and the method, defaults included: should a default change one
+            day, an old run is not taken for a new one. Empty if they were not recorded.
     """
 
     source: str
     code: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Options] = field(default_factory=dict)
 
     @property
     def tag(self) -> str:
         """Eight hexadecimal digits that tell it from other origins in the name of a file."""
-        return hashlib.sha256(f"{self.source} {sorted(self.code.items())}".encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps([self.source, self.code, self.options], sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Curves(Strict):
@@ -121,6 +125,7 @@ class Run(Strict):
         trial: The settings, all of them.
         source: What the data come from, see `Origin`.
         code: The user's own code, see `Origin`.
+        options: All options, see `Origin`.
         final_error: Test error after the last epoch; None if diverged.
         best_error: Lowest test error of any epoch; chosen on the test data, so optimistic. None if diverged.
         test: The trained model on the test points; None if diverged, or if the run is of an older schema.
@@ -148,6 +153,7 @@ class Run(Strict):
     trial: Trial
     source: str
     code: dict[str, str] = Field(default={})
+    options: dict[str, Options] = Field(default={})
     final_error: float | None
     best_error: float | None
     test: Evaluation | None = None
@@ -169,16 +175,16 @@ class Run(Strict):
     @property
     def origin(self) -> Origin:
         """What the run was made from."""
-        return Origin(self.source, self.code)
+        return Origin(self.source, self.code, self.options)
 
     def comes_from(self, origin: Origin) -> bool:
-        """Whether the run counts as one of these data and this code.
+        """Whether the run counts as one of these data, this code and these options.
 
         A run that does not know its data (it was converted from an older schema) counts if the data are the paper's,
         and not if they are the user's own, which may have changed since.
         """
         same_data = self.source == origin.source or (self.source == UNKNOWN and not self.trial.own_data)
-        return same_data and self.code == origin.code
+        return same_data and self.code == origin.code and (not self.options or self.options == origin.options)
 
     def thinned(self, points: int) -> Run:
         """The same run with ``points`` entries of each learning curve, rounded to four digits."""

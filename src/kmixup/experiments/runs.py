@@ -15,7 +15,7 @@ from kmixup.experiments.locks import hold, is_held
 from kmixup.experiments.run import UNKNOWN, Origin, Run
 from kmixup.experiments.trial import SCHEMA, Trial, first_mistake
 
-__all__ = ["RunStore", "convert", "convert_file", "one_origin", "read_lines", "write_lines"]
+__all__ = ["RunStore", "convert", "convert_file", "one_origin", "read_lines", "read_run", "write_lines"]
 
 
 class RunStore:
@@ -71,7 +71,7 @@ class RunStore:
         """
         path = self.path(run.trial)
         there = self._read(path)
-        if there is not None and not (there.source == run.source and there.code == run.code):
+        if there is not None and there.origin != run.origin:
             path = self.folder / f"{run.id}-{run.origin.tag}.json"
         write_whole(path, run.model_dump_json(indent=1) + "\n")
         self.broken.pop(path, None)
@@ -132,7 +132,8 @@ def _superseding(runs: Sequence[Run]) -> list[Run]:
 
 
 def one_origin(name: str, runs: Iterable[Run]) -> None:
-    """Refuse runs that do not belong together: of other data, or of another version of the user's own code.
+    """Refuse runs that do not belong together: of other data, another version of the user's own code, or
+    other defaults of options.
 
     Runs that do not know their data (converted ones) go with any, unless the data are the user's own.
 
@@ -152,7 +153,7 @@ def one_origin(name: str, runs: Iterable[Run]) -> None:
             f"{tag}: {len(of)} {'run' if len(of) == 1 else 'runs'}, such as {of[0].id}" for tag, of in origins.items()
         )
         raise ValueError(
-            f"{name} has runs of different data or code, which are never put together ({found}). "
+            f"{name} has runs of different data, code or options, which are never put together ({found}). "
             "Move the files of all but one away."
         )
 
@@ -168,6 +169,19 @@ def write_lines(path: Path, runs: Iterable[Run], points: int | None = None) -> N
     kept = runs if points is None else (run.thinned(points) for run in runs)
     lines = {(run.id, run.origin.tag): run.model_dump_json() for run in kept}
     write_whole(path, "".join(line + "\n" for line in lines.values()))
+
+
+def read_run(path: Path) -> Run:
+    """The run in a file of its own.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds no run, or one of another schema. The message names the file.
+    """
+    try:
+        return _from_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no run file: {error}") from None
 
 
 def _from_json(text: str | bytes) -> Run:

@@ -21,6 +21,12 @@ something else, and teach `kmixup.experiments.runs.convert` the step. 1 was the 
 REDUCIBLE = ("epochs", "train_size")
 """Settings that make a run cheaper, not different: a run with less of them is a reduced protocol of the same cell."""
 
+# Data sets whose files, or generator, are the same wherever they are: runs that do not say their data can be believed.
+_PAPERS = frozenset(
+    "one-ring four-bars swiss-roll iris breast-cancer abalone arrhythmia phishing mnist mnist-5000 fashion-mnist cifar10 "
+    "cifar100 svhn tiny-imagenet speech-commands".split()
+)
+
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     """An error message for a name that does not exist: the nearest one that does, and the list."""
@@ -153,14 +159,18 @@ class Trial(Strict):
 
     @property
     def own_data(self) -> bool:
-        """Whether the data are the user's: a loader of their own, or files that an option names."""
-        return ":" in self.dataset or "path" in self.dataset_options
+        """Whether the data are the user's own, rather than one of the paper's data sets."""
+        return self.dataset not in _PAPERS
+
+    def seed_for(self, purpose: str) -> int:
+        """A seed of its own for each use of randomness, so that changing one draw leaves the others."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()[:7], "big")
 
     def _without_effect(self) -> set[str]:
         if self.method == "erm":
             return {"alpha_rule", "max_alpha", "metric", "pairing", "lam_per"}
         without: set[str] = set()
-        if ":" not in self.method and (not self.adjusts_alpha or self.k == 1):
+        if not self.adjusts_alpha or self.k == 1:
             without |= {"alpha_rule", "max_alpha"}
         if self.method == "mixup":
             without.add("metric")

@@ -1,0 +1,78 @@
+"""The points of a trial: its data, fewer of them if it asks for fewer, some held out if it asks for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from kmixup.calibration import Calibration, calibrate
+from kmixup.experiments.datasets import Data, load_data
+from kmixup.experiments.datasets.data import normalise
+from kmixup.experiments.trial import Trial
+
+__all__ = ["Points", "calibrate_trial", "load_points"]
+
+
+@dataclass(frozen=True)
+class Points:
+    """What a trial learns from and is judged on.
+
+    Attributes:
+        data: Training and test points.
+        x_validation: Training points held out, as they came, ``[m, ...]``; m may be 0.
+        y_validation: Their classes.
+    """
+
+    data: Data
+    x_validation: Tensor
+    y_validation: Tensor
+
+    def to(self, device: torch.device) -> Points:
+        """The same on a device."""
+        tensors = {name: getattr(self.data, name).to(device) for name in ("x_train", "y_train", "x_test", "y_test")}
+        return Points(replace(self.data, **tensors), self.x_validation.to(device), self.y_validation.to(device))
+
+    def calibrate(self, trial: Trial) -> Calibration | None:
+        """The alpha_k and xi of a trial on these points; None without mixing."""
+        if trial.method == "erm":
+            return None
+        generator = Generator().manual_seed(trial.seed_for("calibration"))
+        x = normalise(self.data.x_train, self.data.mean, self.data.std)
+        rule, k = (trial.alpha_rule, trial.k) if trial.adjusts_alpha else ("none", 1)
+        return calibrate(x, k, trial.alpha, rule, max_alpha=trial.max_alpha, generator=generator)
+
+
+def load_points(trial: Trial, data_dir: Path | None = None) -> Points:
+    """The points of a trial. Which are held out and which are left over is drawn by its seed.
+
+    Raises:
+        ValueError: If the trial asks for more points than there are, or the data set or its options are wrong.
+        FileNotFoundError: If the data's files are not there.
+    """
+    data = load_data(trial.dataset, data_dir, trial.seed_for("data"), trial.dataset_options)
+    held_out = round(trial.validation * len(data.x_train))
+    rest = len(data.x_train) - held_out
+    if trial.validation and not (held_out and rest):
+        raise ValueError(
+            f"validation must leave points on both sides, got {trial.validation} of {len(data.x_train)} points."
+        )
+    size = trial.train_size or rest
+    if size > rest:
+        raise ValueError(f"train_size must be at most {rest}, got {size}.")
+    x_validation, y_validation = data.x_train[:0], data.y_train[:0]
+    if held_out:
+        order = torch.randperm(len(data.x_train), generator=Generator().manual_seed(trial.seed_for("validation")))
+        x_validation, y_validation = data.x_train[order[rest:]], data.y_train[order[rest:]]
+        data = replace(data, x_train=data.x_train[order[:rest]], y_train=data.y_train[order[:rest]])
+    if size < rest:
+        chosen = torch.randperm(rest, generator=Generator().manual_seed(trial.seed_for("subset")))[:size]
+        data = replace(data, x_train=data.x_train[chosen], y_train=data.y_train[chosen])
+    return Points(data, x_validation, y_validation)
+
+
+def calibrate_trial(trial: Trial, data_dir: Path | None = None) -> Calibration | None:
+    """The alpha_k and xi that a run of this trial would have; None without mixing."""
+    return load_points(trial, data_dir).calibrate(trial)
