@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,11 +11,11 @@ import sys
 import pytest
 import torch
 
-from kmixup.experiments.attacks import attack_run
 from kmixup.experiments.checkpoints import checkpoint_dir, checkpoint_path, model_path
 from kmixup.experiments.datasets import DATASETS, Data
 from kmixup.experiments.distributed import Place
 from kmixup.experiments.files import parse_settings
+from kmixup.experiments.kept import attack_run
 from kmixup.experiments.recipe import make_trial, read_recipe
 from kmixup.experiments.runs import RunStore
 from kmixup.experiments.sweep import sweep
@@ -32,7 +33,7 @@ def _blobs(monkeypatch):
         x = (0.5 * torch.rand(96, 3, 16, 16, generator=generator) + 0.4 * y.view(-1, 1, 1, 1)).clamp(0, 1)
         flip = (lambda x, generator: x.flip(3)) if augmented else None
         moments = (torch.full((3,), 0.5), torch.full((3,), 0.25))
-        return Data(x[:64], y[:64], x[64:], y[64:], 2, *moments, augment=flip)
+        return Data(x[:64], y[:64], x[64:], y[64:], 2, *moments, augment=flip, source="blobs")
 
     monkeypatch.setitem(DATASETS, "blobs", blobs)
 
@@ -123,12 +124,11 @@ def interrupted(trial, folder, after):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(trial, checkpoints=folder, on_epoch=stop)
+        run(trial, checkpoints=folder, save_every=0, on_epoch=stop)
 
 
 @pytest.mark.parametrize("settings", [{}, {"dataset_options": {"augmented": True}}, {"lam_per": "sample"}])
-def test_an_interrupted_training_resumes_to_the_same_numbers(tmp_path, monkeypatch, settings):
-    monkeypatch.setattr("kmixup.experiments.training._SAVE_SECONDS", 0)
+def test_an_interrupted_training_resumes_to_the_same_numbers(tmp_path, settings):
     whole = trial(k=4, alpha=1.0, epochs=4, milestones=(0.5,), attack_epsilons=(4,), **settings)
     interrupted(whole, tmp_path, after=3)
     epochs = []
@@ -137,8 +137,7 @@ def test_an_interrupted_training_resumes_to_the_same_numbers(tmp_path, monkeypat
     assert settled(resumed) == settled(run(whole))
 
 
-def test_a_killed_sweep_resumes_a_trial_in_its_middle(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmixup.experiments.training._SAVE_SECONDS", 0)
+def test_a_killed_sweep_resumes_a_trial_in_its_middle(tmp_path):
     whole = trial(k=4, alpha=1.0, epochs=3)
     interrupted(whole, checkpoint_dir(tmp_path), after=2)
     store = RunStore(tmp_path)
@@ -147,20 +146,61 @@ def test_a_killed_sweep_resumes_a_trial_in_its_middle(tmp_path, monkeypatch):
     assert not checkpoint_dir(tmp_path).exists()
 
 
-def test_a_checkpoint_of_another_trial_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmixup.experiments.training._SAVE_SECONDS", 0)
+def test_a_checkpoint_of_another_trial_is_named_and_not_continued(tmp_path):
     one, other = trial(seed=1), trial(seed=2)
     interrupted(one, tmp_path, after=1)
     checkpoint_path(tmp_path, one).rename(checkpoint_path(tmp_path, other))
-    with pytest.raises(ValueError, match="belongs to trial"):
-        run(other, checkpoints=tmp_path)
+    with pytest.warns(UserWarning, match=r"belongs to another trial: training starts anew"):
+        made = run(other, checkpoints=tmp_path)
+    assert settled(made) == settled(run(other))
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    one = trial()
-    checkpoint_path(tmp_path, one).write_bytes(b"half of a file")
-    with pytest.raises(ValueError, match="not a whole checkpoint"):
-        run(one, checkpoints=tmp_path)
+@pytest.mark.parametrize("content", [b"", b"half of a file", bytes(4096)], ids=["empty", "half", "zeros"])
+def test_a_damaged_checkpoint_is_named_and_its_trial_trained_anew(tmp_path, content):
+    """After a power failure a file may be there without its blocks."""
+    one = trial(epochs=1)
+    path = checkpoint_path(checkpoint_dir(tmp_path), one)
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"{path.name} is not a whole checkpoint .*: training starts anew"):
+        result = sweep([one], RunStore(tmp_path))
+    assert (result.done, result.failed) == (1, [])
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_other_data_under_the_same_settings_is_not_continued(tmp_path, monkeypatch):
+    one = trial(epochs=3)
+    interrupted(one, tmp_path, after=2)
+    blobs = DATASETS["blobs"]
+    monkeypatch.setitem(DATASETS, "blobs", lambda data_dir, seed, *, augmented=False: _other(blobs(data_dir, seed)))
+    with pytest.warns(UserWarning, match="belongs to another origin: training starts anew"):
+        made = run(one, checkpoints=tmp_path)
+    assert settled(made) == settled(run(one))
+
+
+def _other(data):
+    return dataclasses.replace(data, y_train=1 - data.y_train, source="other blobs")
+
+
+def test_a_disk_that_is_full_for_checkpoints_costs_them_and_not_the_run(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    one = trial(epochs=2)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match="training goes on without.*No space left"):
+        made = run(one, checkpoints=tmp_path / "full", save_every=0)
+    assert settled(made) == settled(run(one))
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_a_diverged_training_resumes_as_diverged(tmp_path):
+    one = trial(lr=1e30, epochs=5)
+    made = run(one, checkpoints=tmp_path, save_every=0)
+    assert made.diverged
+    again = run(one, checkpoints=tmp_path, save_every=1000)
+    assert again.diverged
+    assert len(again.curves.test_error) == len(made.curves.test_error)
 
 
 def test_a_kept_model_is_attacked_as_in_its_run(tmp_path):
@@ -173,6 +213,15 @@ def test_a_kept_model_is_attacked_as_in_its_run(tmp_path):
 def test_an_attack_needs_the_model(tmp_path):
     run_file = RunStore(tmp_path).put(run(trial(epochs=1)))
     with pytest.raises(FileNotFoundError, match="--keep"):
+        attack_run(run_file)
+
+
+def test_a_kept_model_is_not_attacked_on_other_data_than_it_was_trained_on(tmp_path, monkeypatch):
+    one = trial(epochs=1)
+    run_file = RunStore(tmp_path).put(run(one, models=tmp_path))
+    blobs = DATASETS["blobs"]
+    monkeypatch.setitem(DATASETS, "blobs", lambda data_dir, seed, *, augmented=False: _other(blobs(data_dir, seed)))
+    with pytest.raises(ValueError, match="was trained on other data"):
         attack_run(run_file)
 
 

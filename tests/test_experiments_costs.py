@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kmixup.experiments.costs import Cost, recipe_costs, trial_flops
+from kmixup.experiments.costs import Cost, estimate_seconds, recipe_costs, trial_flops
 from kmixup.experiments.recipe import read_recipe
+from kmixup.experiments.training import run
 from kmixup.experiments.trial import Trial
+from test_experiments_training import trial
 
 
 def test_the_operations_of_lenet_are_those_of_its_layers():
@@ -44,3 +46,9 @@ def test_hours_are_operations_over_speed():
 def test_unknown_data_sets_have_no_cost():
     with pytest.raises(ValueError, match="sizes of 'one-ring' are not known"):
         recipe_costs(read_recipe("table1"))
+
+
+def test_an_estimate_is_near_the_time_it_estimates():
+    t = trial(method="k-mixup", k=4, alpha=1.0, epochs=50)
+    estimate = estimate_seconds(t)
+    assert estimate == pytest.approx(run(t).seconds.total, rel=3)

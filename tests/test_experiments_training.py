@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,19 +10,13 @@ import torch.nn.functional as F
 
 from kmixup import KMixup, assign, cost_matrix, min_lam_sq, transport_cost
 from kmixup.experiments.datasets import DATASETS, Data
-from kmixup.experiments.methods import METHODS, EpochMixing
+from kmixup.experiments.datasets.data import normalise
+from kmixup.experiments.evaluate import error_rate
+from kmixup.experiments.methods import METHODS, InputMixing, rolled
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.models.fc import fc
-from kmixup.experiments.training import (
-    Training,
-    accuracy,
-    calibrate_trial,
-    error_rate,
-    learning_rate,
-    normalise,
-    run,
-    seed_for,
-)
+from kmixup.experiments.points import calibrate_trial
+from kmixup.experiments.training import Training, accuracy, learning_rate, run
 from kmixup.experiments.trial import Trial
 
 SMALL = {
@@ -74,12 +69,12 @@ def test_a_run_leaves_the_global_generator_and_the_threads_as_they_were():
 def test_erm_equals_a_plain_training_loop():
     """Oracle: the textbook loop, with the same data, weights and batches."""
     t = trial(method="erm", epochs=4)
-    data = DATASETS["four-bars"](None, seed_for(t, "data"), **t.dataset_options)
-    torch.manual_seed(seed_for(t, "model"))
+    data = DATASETS["four-bars"](None, t.seed_for("data"), **t.dataset_options)
+    torch.manual_seed(t.seed_for("model"))
     model = MODELS["fc"]((2,), 2, hidden=[16])
     optimizer = torch.optim.SGD(model.parameters(), lr=t.lr, momentum=t.momentum, weight_decay=t.weight_decay)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3])
-    batches = torch.Generator().manual_seed(seed_for(t, "batches"))
+    batches = torch.Generator().manual_seed(t.seed_for("batches"))
     losses, errors = [], []
     for _ in range(4):
         order = torch.randperm(130, generator=batches)[:128]
@@ -104,19 +99,15 @@ def test_a_step_minimises_the_two_target_loss_and_counts_both_targets():
     outputs, plan = t.method.forward(t.model, x)
     t.method.forward = lambda model, x: (outputs, plan)
     step = t.step(x, y)
-    torch.testing.assert_close(step.loss, plan.loss(F.cross_entropy, outputs, y).detach())
+    torch.testing.assert_close(step.loss, plan.loss(partial(F.cross_entropy, reduction="none"), outputs, y).detach())
     torch.testing.assert_close(accuracy([step]), plan.accuracy(outputs, y))
 
 
-def test_training_accuracy_is_the_mean_over_the_steps_however_many_are_counted_at_once(monkeypatch):
-    settings = {"method": "k-mixup", "k": 4, "alpha": 1.0, "epochs": 4}
-    t = Training(trial(**settings))
-    by_hand = torch.stack([accuracy([step]) for step in t._steps()]).mean().item()
-    for count in (1, 2, 1000):
-        monkeypatch.setattr("kmixup.experiments.training._COUNT_EVERY", count)
-        t = Training(trial(**settings))
-        t.epoch()
-        assert t._curves["train_accuracy"] == [pytest.approx(by_hand)]
+@pytest.mark.parametrize("batch_size", [1, 2, 32])  # 130, 65 and 4 steps, of which 64 are counted at once
+def test_training_accuracy_is_the_mean_over_the_steps_however_many_are_counted_at_once(batch_size):
+    settings = {"method": "mixup", "alpha": 1.0, "epochs": 1, "batch_size": batch_size, "milestones": ()}
+    by_hand = torch.stack([accuracy([step]) for step in Training(trial(**settings)).steps()]).mean().item()
+    assert run(trial(**settings)).curves.train_accuracy == [pytest.approx(by_hand)]
 
 
 def test_learning_rate_steps_down_at_one_half_and_three_quarters():
@@ -143,8 +134,22 @@ def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_not_as_an_error_r
     assert type(made).model_validate_json(made.model_dump_json()).diverged
 
 
+def test_a_model_whose_outputs_stop_being_finite_in_the_last_step_has_no_error_rate():
+    """Each loss was finite when it was taken: the last step alone made the weights infinite."""
+    with torch.random.fork_rng():
+        t = Training(trial(method="erm", epochs=1))
+        for _ in t.steps():
+            pass
+        torch.nn.init.constant_(next(t.model.parameters()), math.inf)
+        assert math.isnan(error_rate(t.model, t.data.x_test, t.data.y_test))
+        t.optimizer.step = lambda: None
+        t.epoch()
+    assert t.diverged
+    assert t.finish().final_error is None
+
+
 def test_a_run_records_what_it_trained_with():
-    t = trial(method="k-mixup", k=8, alpha=1.0)
+    t = trial(method="k-mixup", k=8, alpha=1.0, alpha_rule="exact")
     made = run(t)
     assert made.id == t.id
     assert made.alpha_k == calibrate_trial(t).alpha_k > 1.0
@@ -174,7 +179,7 @@ def test_methods_without_matched_inputs_keep_alpha():
 def test_nearest_neighbour_partners_are_among_the_k_nearest_others():
     t = Training(trial(method="nearest-neighbour", k=3, alpha=1.0))
     x, _ = next(iter(t.batches()))
-    plan = t.method.plan(x)
+    plan = t.method.plans(x.unsqueeze(0))
     distance = torch.cdist(x, x).fill_diagonal_(math.inf)
     third = distance.sort(1).values[:, 2]
     assert (distance.gather(1, plan.partner[:, None]).squeeze(1) <= third).all()
@@ -202,8 +207,6 @@ def test_training_resumed_from_its_state_ends_at_the_same_numbers(method):
             second.epoch()
         resumed = second.finish()
     assert numbers(resumed) == numbers(whole)
-    with pytest.raises(ValueError, match="the checkpoint belongs to trial"):
-        Training(trial(**settings, seed=1)).load_state_dict(state)
 
 
 def test_normalise_standardises_channels():
@@ -223,7 +226,7 @@ def test_augmentation_sees_pixels_and_mixing_sees_normalised_data(monkeypatch):
 
     x = torch.rand(64, 1, 2, 2)
     data = Data(x, torch.arange(64) % 2, x, torch.arange(64) % 2, 2, torch.tensor([0.5]), torch.tensor([0.1]), augment)
-    monkeypatch.setitem(DATASETS, "four-bars", lambda data_dir, seed, **options: data)
+    monkeypatch.setitem(DATASETS, "four-bars", lambda data_dir, seed, n_train, n_test: data)
     t = Training(trial(method="mixup", alpha=1.0))
     batch, _ = next(iter(t.batches()))
     assert seen[0].min() >= 0
@@ -258,12 +261,66 @@ def test_xi_of_a_run_is_the_definition():
     assert made.xi == pytest.approx(math.sqrt(min_lam_sq(0.7) * pairs), rel=1e-3)
 
 
+def test_a_run_knows_its_data_its_options_and_the_core_that_matched():
+    made = run(trial(method="erm", epochs=1))
+    assert made.source == run(trial(method="erm", epochs=1, seed=5)).source != ""
+    other = trial(method="erm", epochs=1, dataset_options={"n_train": 131, "n_test": 100})
+    assert run(other).source != made.source
+    assert made.options["model"] == {"hidden": [16], "input_scale": 1.0}  # a default, written out
+    assert made.environment.core in ("native", "reference")
+    assert made.seconds.cpu > 0
+
+
+def test_points_held_out_are_training_points_that_are_not_trained_on():
+    t = Training(trial(method="erm", validation=0.2))
+    assert (len(t.data.x_train), len(t.points.x_validation)) == (104, 26)
+    whole = Training(trial(method="erm")).data
+    together = torch.cat([t.data.x_train, t.points.x_validation])
+    torch.testing.assert_close(together.sort(0).values, whole.x_train.sort(0).values)
+    torch.testing.assert_close(t.data.x_test, whole.x_test)
+    with pytest.raises(ValueError, match=r"validation must leave points on both sides, got 0.001 of 130"):
+        Training(trial(validation=0.001))
+
+
+def test_a_run_with_points_held_out_has_figures_for_them_beside_those_of_the_test_points():
+    made = run(trial(method="erm", validation=0.2, noise_sigmas=(0, 1.0)))
+    assert made.validation.error == made.curves.validation_error[-1]
+    assert made.test.error == made.final_error
+    assert made.noise_error["0"] == made.final_error
+    assert set(made.noise_error) == {"0", "1"}
+    plain = run(trial(method="erm"))
+    assert plain.validation is None
+    assert plain.curves.validation_error == []
+
+
+def test_the_engine_mixes_as_the_mixer_does_given_order_and_lam():
+    """What produces a committed number is what users call."""
+    mixer = KMixup(4, 1.0, lam_per="sample", generator=torch.Generator().manual_seed(5))
+    x = torch.rand(3, 10, 2, generator=torch.Generator().manual_seed(6))
+    plan = rolled(mixer)(x)
+    for b, batch in enumerate(x):
+        part = slice(10 * b, 10 * (b + 1))
+        alone = mixer.meet(batch, torch.arange(10), plan.lam[part])
+        assert torch.equal(plan.partner[part] - 10 * b, alone.partner)
+        assert torch.equal(plan.unmatched[part] - 10 * b, alone.unmatched)
+        assert torch.equal(plan.mix(x.flatten(0, 1))[part], alone.mix(batch))
+
+
+@pytest.mark.parametrize("settings", [{"pairing": "shuffle"}, {"method": "nearest-neighbour"}, {"lam_per": "block"}])
+def test_a_whole_epochs_plan_keeps_to_its_batches_whatever_the_method(settings):
+    t = Training(trial(k=4, alpha=1.0, **settings))
+    plan = t.method.plans(torch.rand(3, 32, 2))
+    assert (plan.partner // 32 == torch.arange(96) // 32).all()
+    assert (plan.unmatched // 32 == torch.arange(96) // 32).all()
+
+
 def mixed(lam_per="batch", k=4, alpha=1.0, batches=3, size=10, d=2):
-    method = EpochMixing(KMixup(k, alpha, lam_per=lam_per, generator=torch.Generator().manual_seed(5)))
+    mixer = KMixup(k, alpha, lam_per=lam_per, generator=torch.Generator().manual_seed(5))
     x = torch.rand(batches, size, d, generator=torch.Generator().manual_seed(6))
     targets = torch.eye(batches * size).view(batches, size, -1)  # each sample its own class: the mix is readable
-    x_mixed, targets_mixed = method.mix_epoch(x, targets)
-    return x, x_mixed, targets_mixed.view(batches, size, batches, size)
+    plan = InputMixing(rolled(mixer)).plans(x)
+    x_mixed, targets_mixed = (plan.mix(each.flatten(0, 1)) for each in (x, targets))
+    return x, x_mixed.view_as(x), targets_mixed.view(batches, size, batches, size)
 
 
 @pytest.mark.parametrize(("k", "size"), [(1, 10), (4, 8), (4, 10), (5, 10), (16, 64)])

@@ -103,9 +103,7 @@ def _sizes(dataset: str) -> tuple[tuple[int, ...], int, int, int]:
 
 
 @lru_cache
-def _model_flops(
-    name: str, shape: tuple[int, ...], classes: int, options: str
-) -> tuple[float, float]:
+def _model_flops(name: str, shape: tuple[int, ...], classes: int, options: str) -> tuple[float, float]:
     """Operations of a training step (forward and backward) and of a forward pass, per sample."""
     batch = 2  # batch norm refuses one
     with torch.device("meta"):

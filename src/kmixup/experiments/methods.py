@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kmixup.cost import cost_matrix, widest_float
-from kmixup.experiments.named import is_own, own, read_options, unknown
+from kmixup.experiments.named import is_own, own, read_options
+from kmixup.experiments.trial import unknown
 from kmixup.manifold import KManifoldMixup
 from kmixup.matching import partners
 from kmixup.mixup import KMixup
@@ -78,8 +79,9 @@ class InputMixing:
 
     Args:
         draw: Makes one plan for batches ``[n, B, ...]``, see `Method.plans`.
-        clean_pass: What the released code does besides, for k > 1: a forward pass of the clean batch, in train mode. Its
-            outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more than k.
+        clean_pass: What the released code does besides, for k > 1: a forward pass of the clean batch, in train mode.
+            Its outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more
+            than k.
     """
 
     def __init__(self, draw: Callable[[Tensor], MixPlan], *, clean_pass: bool = False) -> None:
@@ -231,11 +233,12 @@ def build_method(name: str, model: nn.Module, mixer: KMixup, options: Mapping[st
         TypeError: If a builder of the user's own returns neither a `Method` nor a function.
         ValueError: If the name or an option is wrong.
     """
-    made = _builder(name)(model, mixer, **read_method_options(name, options))
+    made: Any = _builder(name)(model, mixer, **read_method_options(name, options))
     if isinstance(made, Method):
         return made
     if callable(made):
-        return InputMixing(each(made))
+        plan: Callable[[Tensor], MixPlan] = made
+        return InputMixing(each(plan))
     raise TypeError(f"{name} must return a Method or a function from a batch to its MixPlan, got {made!r}.")
 
 

@@ -41,8 +41,9 @@ def origin_of(trial: Trial, source: str) -> Origin:
         "model": read_model_options(trial.model, trial.model_options),
         "method": read_method_options(trial.method, trial.method_options),
     }
+    code = {name: own(name)[1] for name in names if is_own(name)}
     # As their text has them: what is compared is what a file can hold.
-    return Origin(source, {name: own(name)[1] for name in names if is_own(name)}, json.loads(json.dumps(options, default=str)))
+    return Origin(source, code, json.loads(json.dumps(options, default=str)))
 
 
 class Origins:
@@ -118,9 +119,7 @@ def commit() -> str:
     package = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=package, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:

@@ -36,7 +36,8 @@ class Origin:
     @property
     def tag(self) -> str:
         """Eight hexadecimal digits that tell it from other origins in the name of a file."""
-        return hashlib.sha256(json.dumps([self.source, self.code, self.options], sort_keys=True).encode()).hexdigest()[:8]
+        text = json.dumps([self.source, self.code, self.options], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 class Curves(Strict):

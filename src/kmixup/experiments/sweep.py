@@ -19,7 +19,6 @@ from kmixup.experiments.runs import RunStore
 from kmixup.experiments.training import Training, run
 from kmixup.experiments.trial import Trial
 
-_POLL_SECONDS = 0.5
 _RETRIES = 3
 
 _Task = tuple[Trial, Origin | None]
@@ -76,6 +75,7 @@ def sweep(
     device: str = "cpu",
     jobs: int = 1,
     ray: str | None = None,
+    poll_seconds: float = 0.5,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> SweepResult:
     """Run every trial that has no run of today's data and code yet.
@@ -93,6 +93,7 @@ def sweep(
         ray: Address of a Ray cluster (``"auto"``, ``"local"``, ``"ray://host:port"``) to use instead. A task has one
             core, and one GPU with ``device="cuda"``. It works in this folder, and data files are where they are here:
             both must be at the same path on every node.
+        poll_seconds: How often to look whether another sweep has finished a trial.
         on_outcome: Called in this process after each trial.
 
     Raises:
@@ -134,7 +135,7 @@ def sweep(
                 result.done += 1
             on_outcome(outcome)
         # Another sweep holds these; it may finish them, or die and leave them to us.
-        pending = _wait_for(elsewhere, store, finished, result, on_outcome)
+        pending = _wait_for(elsewhere, store, finished, result, on_outcome, poll_seconds)
     return result
 
 
@@ -144,6 +145,7 @@ def _wait_for(
     finished: Callable[[Trial], bool],
     result: SweepResult,
     on_outcome: Callable[[Outcome], None],
+    poll_seconds: float,
 ) -> list[Trial]:
     """Wait until one of these trials is free again, or all are finished; returns those without a run."""
     while trials:
@@ -158,7 +160,7 @@ def _wait_for(
             return waiting
         trials = waiting
         if trials:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(poll_seconds)
     return []
 
 
@@ -246,7 +248,7 @@ def _on_ray(tasks: list[_Task], store: RunStore, work: _Work, address: str) -> I
 
     kind = work.device.partition(":")[0]
     if kind == "cuda" and work.device != "cuda":
-        raise ValueError(f"on Ray a task sees the one GPU that it is given: device must be 'cuda', got {work.device!r}.")
+        raise ValueError(f"on Ray a task sees one GPU, its own: device must be 'cuda', got {work.device!r}.")
     started = not ray.is_initialized()
     if started:
         ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
@@ -254,7 +256,7 @@ def _on_ray(tasks: list[_Task], store: RunStore, work: _Work, address: str) -> I
         needed = {"CPU": 1, "GPU": 1} if kind == "cuda" else {"CPU": 1}
         there = ray.cluster_resources()
         if any(there.get(name, 0) < count for name, count in needed.items()):
-            raise ValueError(f"a task needs {needed}, the Ray cluster has {there}. Add a node, or choose another device.")
+            raise ValueError(f"a task needs {needed}, the Ray cluster has {there}. Add a node, or change --device.")
         remote = ray.remote(num_cpus=1, num_gpus=needed.get("GPU", 0), max_retries=_RETRIES)(_on_worker)
         at_once = 2 * int(min(there[name] for name in needed))
         waiting = iter(tasks)

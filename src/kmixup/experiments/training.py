@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from kmixup.experiments.batches import Batches

@@ -16,7 +16,8 @@ from kmixup.experiments.models.fc import fc
 from kmixup.experiments.models.lenet import lenet
 from kmixup.experiments.models.preact_resnet import preact_resnet18, preact_resnet18_release
 from kmixup.experiments.models.wide_resnet import wide_resnet101
-from kmixup.experiments.named import is_own, own, read_options, unknown
+from kmixup.experiments.named import is_own, own, read_options
+from kmixup.experiments.trial import unknown
 
 __all__ = ["MODELS", "build_model", "read_model_options"]
 
