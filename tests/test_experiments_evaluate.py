@@ -27,7 +27,7 @@ def test_error_and_likelihood_are_those_of_scikit_learn(model):
 
     x, y = points()
     found = evaluate(model, x, y).clean
-    probabilities = model.eval()(x).softmax(1).detach().double().numpy()
+    probabilities = model.eval()(x).detach().double().softmax(1).numpy()
     assert found.error == pytest.approx(zero_one_loss(y.numpy(), probabilities.argmax(1)))
     assert found.nll == pytest.approx(log_loss(y.numpy(), probabilities), rel=1e-5)
     assert error_rate(model, x, y) == found.error

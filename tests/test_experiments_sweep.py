@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kmixup.experiments.provenance import Origins
 from kmixup.experiments.runs import RunStore
 from kmixup.experiments.sweep import sweep
 from kmixup.experiments.training import run
@@ -75,6 +76,119 @@ def test_a_broken_file_is_run_again(tmp_path):
     assert (result.done, result.found) == (1, 1)
     assert store.get(trials[0]) is not None
     assert (tmp_path / "notes.json").read_text() == "{}"
+
+
+# --- data and code that change under one name -------------------------------------------------------------------------
+
+
+def table(path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    rows = (f"{rng.gauss(3 * (i % 2), 1):.3f},{rng.random():.3f},{'ab'[i % 2]}" for i in range(60))
+    path.write_text("\n".join(rows) + "\n")
+
+
+def on_table(**settings) -> Trial:
+    return trial(method="erm", dataset="csv", dataset_options={"path": "mine.csv"}, **settings)
+
+
+def test_a_table_that_changed_is_trained_again_and_both_runs_are_kept(tmp_path):
+    store, settings = RunStore(tmp_path / "runs"), on_table()
+    table(tmp_path / "mine.csv", 0)
+    assert sweep([settings], store, data_dir=tmp_path).done == 1
+    assert sweep([settings], store, data_dir=tmp_path).found == 1
+    (tmp_path / "mine.csv").touch()  # other times, same bytes
+    assert sweep([settings], store, data_dir=tmp_path).found == 1
+    table(tmp_path / "mine.csv", 1)
+    assert sweep([settings], store, data_dir=tmp_path).done == 1
+    assert sweep([settings], store, data_dir=tmp_path).found == 1
+    assert len(store.all()) == 2
+    assert len({run.source for run in store.all()}) == 2
+    with pytest.raises(ValueError, match="has runs of different data"):
+        store.get(settings)
+
+
+def test_another_folder_with_a_table_of_that_name_is_other_data(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    for seed, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        table(tmp_path / folder / "mine.csv", seed)
+        assert sweep([on_table()], store, data_dir=tmp_path / folder).done == 1
+
+
+def test_a_converted_run_is_not_taken_for_a_run_of_the_users_own_table(tmp_path):
+    table(tmp_path / "mine.csv", 0)
+    store = RunStore(tmp_path / "runs")
+    store.put(run(on_table(), data_dir=tmp_path).model_copy(update={"source": "unknown", "options": {}}))
+    assert sweep([on_table()], store, data_dir=tmp_path).done == 1
+
+
+def test_finished_runs_of_data_that_are_not_here_count_and_are_said_to_be_unchecked(tmp_path):
+    table(tmp_path / "mine.csv", 0)
+    store = RunStore(tmp_path / "runs")
+    sweep([on_table()], store, data_dir=tmp_path)
+    origins = Origins(tmp_path / "elsewhere")
+    result = sweep([on_table(), on_table(seed=1)], store, origins=origins, data_dir=tmp_path / "elsewhere")
+    assert result.found == 1
+    assert "mine.csv" in origins.unchecked["csv"]
+    assert "mine.csv" in result.failed[0].message
+
+
+OWN = """
+import torch
+from kmixup.experiments.datasets import Data
+
+def spots(data_dir, seed, *, n: int = 40):
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(2 * n) % 2
+    x = torch.randn(2 * n, 2, generator=generator) + 3 * y[:, None]
+    return Data(x[:n], y[:n], x[n:], y[n:], 2, source="spots")
+
+def straight(input_shape, num_classes):
+    return torch.nn.Linear(*input_shape, num_classes)
+
+def neighbours(model, mixer):
+    return mixer.plan
+"""
+
+
+def write_own(folder: Path, monkeypatch, text: str = OWN) -> Trial:
+    (folder / "my_work.py").write_text(text)
+    monkeypatch.chdir(folder)
+    names = {"dataset": "my_work:spots", "model": "my_work:straight", "method": "my_work:neighbours"}
+    return Trial.model_validate({**names, "k": 4, "alpha": 1.0, "epochs": 2, "batch_size": 16})
+
+
+def test_data_model_and_method_of_ones_own_are_named_and_their_file_is_hashed(tmp_path, monkeypatch):
+    settings = write_own(tmp_path, monkeypatch)
+    assert sweep([settings], RunStore(Path("runs"))).done == 1
+    (made,) = RunStore(Path("runs")).all()
+    assert set(made.code) == {"my_work:spots", "my_work:straight", "my_work:neighbours"}
+    assert made.options["dataset"] == {"n": 40}
+    assert made.alpha_k == 1.0
+    assert sweep([settings], RunStore(Path("runs"))).found == 1
+    write_own(tmp_path, monkeypatch, OWN.replace("n: int = 40", "n: int = 50"))
+    assert sweep([settings], RunStore(Path("runs"))).done == 1
+    assert len(RunStore(Path("runs")).all()) == 2
+
+
+def test_reading_a_run_imports_no_code_of_the_users(tmp_path, monkeypatch):
+    settings = write_own(tmp_path, monkeypatch)
+    sweep([settings], RunStore(Path("runs")))
+    (tmp_path / "my_work.py").unlink()
+    script = "import sys; from pathlib import Path; from kmixup.experiments.runs import RunStore\n"
+    script += "print(len(RunStore(Path('runs')).all()), 'my_work' in sys.modules, 'torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.split()[:2] == ["1", "False"]
+
+
+@pytest.mark.slow
+def test_worker_processes_find_modules_and_tables_of_the_current_folder(tmp_path, monkeypatch):
+    settings = write_own(tmp_path, monkeypatch)
+    trials = [settings.model_copy(update={"seed": seed}) for seed in range(2)]
+    assert sweep(trials, RunStore(Path("runs")), jobs=2).done == 2
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
 def test_a_trial_that_raises_is_reported_and_the_others_go_on(tmp_path):
@@ -185,29 +299,62 @@ def test_processes_give_the_same_runs_as_one(tmp_path):
     assert files(tmp_path / "two") == files(tmp_path / "one")
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_ray_cluster_that_loses_a_worker_gives_the_same_runs(tmp_path):
+@pytest.fixture
+def cluster(tmp_path):
+    """Two workers of one core, started in a folder of their own."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    trials = some_trials(4, epochs=100)
-    sweep(trials, RunStore(tmp_path / "local"))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
     try:
         ray.init(address=cluster.address, log_to_driver=False)
-        killed = []
-
-        def kill_one(outcome):
-            if not killed:
-                killed.append(outcome)
-                cluster.remove_node(workers[0], allow_graceful=False)
-
-        result = sweep(trials, RunStore(tmp_path / "ray"), ray=cluster.address, on_outcome=kill_one)
-        assert len(killed) == 1
+        yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert result.done == 4
-    assert files(tmp_path / "ray") == files(tmp_path / "local")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_cluster_that_loses_a_worker_gives_the_same_runs_from_relative_folders(tmp_path, monkeypatch, cluster):
+    (tmp_path / "data").mkdir()
+    table(tmp_path / "data" / "mine.csv", 0)
+    own = write_own(tmp_path, monkeypatch)
+    trials = [on_table(epochs=100), *some_trials(3, epochs=100), own]
+    sweep(trials, RunStore(Path("local")), data_dir=Path("data"))
+    killed = []
+
+    def kill_one(outcome):
+        if not killed:
+            killed.append(outcome)
+            cluster.remove_node(cluster.workers[0], allow_graceful=False)
+
+    result = sweep(trials, RunStore(Path("ray")), data_dir=Path("data"), ray=cluster.address, on_outcome=kill_one)
+    assert len(killed) == 1
+    assert (result.done, result.failed) == (5, [])
+    assert files(Path("ray")) == files(Path("local"))
+    with pytest.raises(ValueError, match=r"a task needs .*'GPU': 1.*Add a node, or change --device"):
+        sweep(some_trials(1, epochs=9), RunStore(Path("ray")), device="cuda", ray=cluster.address)
+    with pytest.raises(ValueError, match="device must be 'cuda', got 'cuda:1'"):
+        sweep(some_trials(1, epochs=9), RunStore(Path("ray")), device="cuda:1", ray=cluster.address)
+
+
+SAYS_ITS_GPU = """
+import os
+
+def data(data_dir, seed):
+    raise ValueError("this task sees GPU " + str(os.environ.get("CUDA_VISIBLE_DEVICES")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_task_on_cuda_asks_for_a_gpu_and_sees_its_own(tmp_path, monkeypatch, cluster):
+    cluster.add_node(num_cpus=1, num_gpus=1)  # claimed: nothing trains here
+    (tmp_path / "gpus.py").write_text(SAYS_ITS_GPU)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    settings = trial(method="erm", dataset="gpus:data", dataset_options={})
+    result = sweep([settings], RunStore(Path("runs")), device="cuda", ray=cluster.address)
+    assert [outcome.message for outcome in result.failed] == ["ValueError: this task sees GPU 0"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -237,8 +237,7 @@ def build_method(name: str, model: nn.Module, mixer: KMixup, options: Mapping[st
     if isinstance(made, Method):
         return made
     if callable(made):
-        plan: Callable[[Tensor], MixPlan] = made
-        return InputMixing(each(plan))
+        return InputMixing(each(cast("Callable[[Tensor], MixPlan]", made)))
     raise TypeError(f"{name} must return a Method or a function from a batch to its MixPlan, got {made!r}.")
 
 
