@@ -170,6 +170,6 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
     (table,) = attack_tables(report)
     assert table.epsilons == ("0.5", "1", "2", "4", "8", "16")
     assert table.rows[0][0] == "k = 1, alpha = 10"
-    assert table.rows[0][1][-1] == "18.60 ± 0.50 (2)* | 18.10 | +0.50"
+    assert table.rows[0][1][-1] == "18.60 ± 0.50 (2 of 30) | 18.10 | +0.50"
     assert "18.60 ± 0.50 (2)* \\| 18.10 \\| +0.50" in to_markdown(report)
-    assert "18.60 ± 0.50 (2)* | 18.10 | +0.50" in to_html(report)
+    assert "18.60 ± 0.50 (2 of 30) | 18.10 | +0.50" in to_html(report)
