@@ -16,12 +16,38 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
-from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
 from kmixup import KMixup, MixPlan
-from kmixup.adapters.huggingface import KMixupTrainer
+from kmixup.adapters.huggingface import KMixupTrainer, KMixupTrainerMixin
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "num_train_epochs": 1,
+    "learning_rate": 0.1,
+    "lr_scheduler_type": "constant",
+    "optim": "sgd",
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+    "use_cpu": True,
+    "dataloader_pin_memory": False,
+    "max_grad_norm": 0.0,
+}
 
 
 def images(n: int = 64) -> list[dict[str, Any]]:
@@ -79,20 +105,7 @@ def features(n: int = 128) -> list[dict[str, Any]]:
 
 
 def arguments(folder: Path, **options: Any) -> TrainingArguments:
-    defaults: dict[str, Any] = {
-        "per_device_train_batch_size": 32,
-        "num_train_epochs": 1,
-        "learning_rate": 0.1,
-        "lr_scheduler_type": "constant",
-        "optim": "sgd",
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
-        "max_grad_norm": 0.0,
-    }
-    return TrainingArguments(output_dir=str(folder), **{**defaults, **options})
+    return TrainingArguments(output_dir=str(folder), **{**DEFAULTS, **options})
 
 
 def accuracy(prediction: Any) -> dict[str, float]:
@@ -235,6 +248,182 @@ def test_token_ids_are_refused_with_the_remedy(tmp_path: Path) -> None:
         trainer.compute_loss(trainer.model, {"features": torch.ones(4, 4).long(), "labels": torch.zeros(4).long()})
     with pytest.raises(ValueError, match=r"must be the labels, found \[\]"):
         trainer.compute_loss(trainer.model, {"features": torch.ones(4, 4)})
+
+
+# --- losses and labels ------------------------------------------------------------------------------------------------
+
+
+def trainer_for(model: nn.Module, folder: Path, mixer: KMixup, **options: Any) -> KMixupTrainer:
+    trainer = KMixupTrainer(model, arguments(folder), train_dataset=[0], mixer=mixer, **options)
+    trainer.model.train()
+    return trainer
+
+
+class OfTokens(nn.Linear):
+    """A head on each token's features, or on each pixel's (``channels_first``)."""
+
+    def __init__(self, channels_first: bool = False) -> None:
+        super().__init__(4, 3)
+        self.channels_first = channels_first
+
+    def forward(self, features: Tensor, labels: Tensor | None = None, **kwargs: Any) -> dict[str, Tensor]:
+        logits = super().forward(features)
+        return {"logits": logits.movedim(-1, 1) if self.channels_first else logits}
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
+@pytest.mark.parametrize("count", [None, torch.tensor(3)], ids=["uncounted", "counted"])
+def test_the_mean_is_over_the_labels_that_count(tmp_path: Path, lam_per: Any, count: Tensor | None) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 4), torch.tensor([0, 1, 2, -100, -100, -100, -100, -100])
+    model = OnFeatures()
+    for alpha in (0.0, 1.0):
+        plans = [KMixup(4, alpha, lam_per=lam_per).plan(x)]
+        (plan,) = plans
+        got = trainer_for(model, tmp_path, Replayed(plans)).compute_loss(
+            model, {"features": x, "labels": y}, num_items_in_batch=count
+        )
+        logits = model(plan.mix(x))["logits"]
+        lam = plan.lam.expand(8)
+        losses = [F.cross_entropy(logits, t, reduction="none") for t in (y, y[plan.partner])]
+        total = (lam * losses[0] + (1 - lam) * losses[1]).sum()
+        counting = (lam * (y >= 0) + (1 - lam) * (y[plan.partner] >= 0)).sum()
+        torch.testing.assert_close(got.double(), total / counting)
+        if alpha == 0:
+            torch.testing.assert_close(got, F.cross_entropy(logits, y))
+
+
+@pytest.mark.parametrize("channels_first", [False, True], ids=["[B, T, C]", "[B, C, T]"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_labels_of_tokens_and_of_pixels_have_a_default_loss(tmp_path: Path, channels_first: bool, lam_per: Any) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5, 4), torch.randint(3, (8, 5))
+    y[torch.rand(8, 5) < 0.3] = -100
+    model = OfTokens(channels_first)
+    trainer = trainer_for(model, tmp_path, KMixup(4, 0.0, lam_per=lam_per))
+    got = trainer.compute_loss(model, {"features": x, "labels": y})
+    torch.testing.assert_close(got, F.cross_entropy(nn.Linear.forward(model, x).flatten(0, 1), y.flatten()))
+
+
+def test_logits_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:
+    model = OfTokens()
+    trainer = trainer_for(model, tmp_path, KMixup(4, 1.0))
+    with pytest.raises(ValueError, match=r"logits of shape \[8, 5, 3\] and labels of shape \[8\] do not fit.*loss_fn="):
+        trainer.compute_loss(model, {"features": torch.randn(8, 5, 4), "labels": torch.zeros(8).long()})
+
+
+def test_a_batch_without_a_label_that_counts_teaches_nothing(tmp_path: Path) -> None:
+    model = OnFeatures()
+    trainer = trainer_for(model, tmp_path, KMixup(4, 1.0))
+    loss = trainer.compute_loss(model, {"features": torch.randn(8, 4), "labels": torch.full((8,), -100)})
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not model.head.weight.grad.any()
+
+
+def test_the_trainers_compute_loss_func_is_called_with_either_target(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def weighted(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        seen.append(num_items_in_batch)
+        return F.cross_entropy(outputs["logits"], labels, weight=torch.tensor([1.0, 5.0, 1.0]))
+
+    torch.manual_seed(0)
+    x, y, model = torch.randn(16, 4), torch.randint(3, (16,)), OnFeatures()
+    plan = KMixup(4, 1.0).plan(x)
+    replayed = Replayed([plan])
+    replayed.lam_per = "batch"
+    trainer = trainer_for(model, tmp_path, replayed, compute_loss_func=weighted)
+    got = trainer.compute_loss(model, {"features": x, "labels": y}, num_items_in_batch=16)
+    assert seen == [16, 16]
+    logits = model(plan.mix(x))["logits"]
+    own, theirs = (weighted({"logits": logits}, t) for t in (y, y[plan.partner]))
+    torch.testing.assert_close(got, torch.lerp(theirs, own, plan.lam.float()))
+
+    for mixer, options, message in (
+        (KMixup(4, 1.0, lam_per="sample"), {}, r"lam_per='sample' needs one loss per sample"),
+        (KMixup(4, 1.0), {"loss_fn": F.cross_entropy}, "two losses"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer_for(model, tmp_path, mixer, compute_loss_func=weighted, **options)
+
+
+def test_a_mask_shows_what_either_sample_shows(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5, 4), torch.randint(3, (8, 5))
+    mask = (torch.arange(5) < torch.randint(1, 6, (8, 1))).long()
+    model, seen = OfTokens(), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    plan = KMixup(4, 1.0, lam_per="sample").plan(x)
+    plan.lam[0] = 1.0
+    batch = {"features": x, "attention_mask": mask, "labels": y}
+    trainer_for(model, tmp_path, Replayed([plan])).compute_loss(model, batch)
+    expected = mask | mask[plan.partner]
+    expected[0] = mask[0]
+    assert torch.equal(seen[0]["attention_mask"], expected)
+    assert not torch.equal(expected, mask)
+
+
+def test_a_causal_language_model_is_taught_the_next_token(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": 11, "n_positions": 6, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    y = torch.randint(11, (8, 6))
+    y[:, 4:] = -100
+    batch = {"inputs_embeds": torch.randn(8, 6, 8), "labels": y}
+    expected = model(**batch).loss
+    trainer = trainer_for(model, tmp_path, KMixup(4, 0.0))
+    torch.testing.assert_close(trainer.compute_loss(model, dict(batch)), expected)
+    count = y[:, 1:].ne(-100).sum()
+    torch.testing.assert_close(trainer.compute_loss(model, dict(batch), num_items_in_batch=2 * count), expected / 2)
+
+
+class KMixupSeq2SeqTrainer(KMixupTrainerMixin, Seq2SeqTrainer):
+    pass
+
+
+def whisper() -> WhisperForConditionalGeneration:
+    torch.manual_seed(0)
+    layers = {f"{side}_layers": 1 for side in ("encoder", "decoder")}
+    heads = {f"{side}_attention_heads": 2 for side in ("encoder", "decoder")}
+    widths = {f"{side}_ffn_dim": 16 for side in ("encoder", "decoder")}
+    positions = {"max_source_positions": 10, "max_target_positions": 12, "num_mel_bins": 8, "d_model": 16}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "vocab_size": 50}
+    none = {"suppress_tokens": None, "begin_suppress_tokens": None}
+    return WhisperForConditionalGeneration(WhisperConfig(**layers, **heads, **widths, **positions, **ids, **none))
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["made from the labels", "in the batch"])
+def test_a_mixed_recording_is_decoded_with_either_transcript_as_teacher(tmp_path: Path, given: bool) -> None:
+    model = whisper()
+    x, y = torch.randn(8, 8, 20), torch.randint(3, 50, (8, 5))
+    y[2:5, 3:] = -100
+    plan = KMixup(4, 1.0, lam_per="sample").plan(x)
+    batch: dict[str, Any] = {"input_features": x, "labels": y}
+    if given:
+        batch["decoder_input_ids"] = torch.cat([torch.ones(8, 1).long(), y[:, :-1].masked_fill(y[:, :-1] < 0, 0)], 1)
+    args = Seq2SeqTrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+    trainer = KMixupSeq2SeqTrainer(model, args, train_dataset=[0], mixer=Replayed([plan]))
+    got, outputs = trainer.compute_loss(model.train(), batch, return_outputs=True)
+
+    total, counting = torch.zeros(()), torch.zeros(())
+    for target, weight in ((y, plan.lam), (y[plan.partner], 1 - plan.lam)):
+        logits = model(input_features=plan.mix(x), labels=target).logits
+        losses = F.cross_entropy(logits.movedim(-1, 1), target, reduction="none").sum(1)
+        total = total + (weight.float() * losses).sum()
+        counting = counting + (weight.float() * (target >= 0).sum(1)).sum()
+    torch.testing.assert_close(got, total / counting)
+    torch.testing.assert_close(outputs.logits, model(input_features=plan.mix(x), labels=y).logits)
+
+
+def test_at_alpha_zero_a_sequence_to_sequence_training_is_the_trainers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rows = [{"input_features": torch.randn(8, 20), "labels": labels} for labels in torch.randint(3, 50, (16, 5))]
+    args = Seq2SeqTrainingArguments(str(tmp_path), **{**DEFAULTS, "per_device_train_batch_size": 8})
+    plain = trained(Seq2SeqTrainer(whisper(), args, train_dataset=rows))
+    mixed = trained(KMixupSeq2SeqTrainer(whisper(), args, train_dataset=rows, mixer=KMixup(4, 0.0)))
+    torch.testing.assert_close(mixed, plain, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(mixed["model.encoder.conv1.weight"], whisper().state_dict()["model.encoder.conv1.weight"])
 
 
 # --- Accelerate -------------------------------------------------------------------------------------------------------

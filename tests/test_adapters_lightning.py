@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -132,3 +132,21 @@ def test_batches_of_another_kind_are_refused_with_the_remedy(tmp_path: Path) -> 
     rows = [{"x": torch.randn(4), "y": 0} for _ in range(8)]
     with pytest.raises(TypeError, match=r"a training batch must be \(x, y, ...\), got dict"):
         fitted(module, tmp_path, dataset=rows)
+
+
+class Named(NamedTuple):
+    image: Any
+    label: Any
+
+
+@pytest.mark.parametrize("kind", [tuple, list, Named._make], ids=["tuple", "list", "named"])
+def test_a_batch_keeps_its_type(kind: Any, tmp_path: Path) -> None:
+    module = Mixed(mixer())
+    rows = kind(next(iter(DataLoader(data(), batch_size=32))))
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    module.trainer = pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, **options)
+    module.trainer.training = True
+    mixed = module.on_after_batch_transfer(rows, 0)
+    assert type(mixed) is type(rows)
+    torch.testing.assert_close(mixed[0], module.plan.mix(rows[0]))
+    assert mixed[1] is rows[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -81,6 +82,30 @@ def test_multi_label_targets_are_smoothed_as_timm_does() -> None:
 def test_label_smoothing_outside_the_unit_interval_is_refused() -> None:
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\], got 1.5"):
         TimmKMixup(4, 1.0, num_classes=4, label_smoothing=1.5)
+
+
+@pytest.mark.parametrize("name", sorted(set(signature(Mixup).parameters) - set(signature(TimmKMixup).parameters)))
+def test_every_argument_of_timms_own_is_taken_or_answered(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"TimmKMixup has no argument {name}\. \w+"):
+        TimmKMixup(k=4, **{name: 0.5})
+
+
+def test_arguments_of_the_same_name_have_timms_defaults() -> None:
+    ours, theirs = signature(TimmKMixup).parameters, signature(Mixup).parameters
+    shared = set(ours) & set(theirs)
+    assert shared == {"label_smoothing", "num_classes", "multi_label"}
+    assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        TimmKMixup(k=4, colour=1)
+
+
+def test_it_prints_as_one_line_that_says_what_it_does() -> None:
+    mixup_fn = TimmKMixup(4, 0.5, num_classes=10, p=0.8)
+    mixup_fn.mixup_enabled = False
+    shown = str(mixup_fn)
+    for part in ("TimmKMixup(k=4, alpha=0.5", "num_classes=10", "p=0.8", "label_smoothing=0.1", "mixup_enabled=False)"):
+        assert part in shown
+    assert "\n" not in shown
 
 
 @pytest.mark.parametrize("loss_fn", [SoftTargetCrossEntropy(), BinaryCrossEntropy()], ids=lambda f: type(f).__name__)

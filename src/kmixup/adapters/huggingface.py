@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kmixup.mixup import KMixup
+from kmixup.plan import MixPlan
 
 try:
     from transformers import Trainer
+    from transformers.loss.loss_utils import ForCausalLMLoss
+    from transformers.modeling_outputs import BaseModelOutput
 except ImportError as error:
     raise ImportError(
         f"kmixup.adapters.huggingface needs transformers and accelerate: pip install 'kmixup[huggingface]' ({error})"
@@ -25,21 +28,30 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+_IGNORED = -100  # the label that Transformers' losses leave out
+
 
 class KMixupTrainerMixin(_Base):
     """k-mixup for any Trainer subclass: ``class MyTrainer(KMixupTrainerMixin, Seq2SeqTrainer)``.
 
-    In training the floating-point inputs of each batch are mixed (images, audio, features, embeddings); everything else
-    goes to the model as it is. The labels never reach the model: the loss is the two-target form on its logits, scaled
-    for gradient accumulation as the Trainer scales its own. Evaluation and prediction are the Trainer's, unmixed, with
-    the same collator.
+    In training the floating-point inputs of each batch are mixed (images, audio, features, embeddings); attention masks
+    show what either sample shows; everything else goes to the model as it is. The labels never reach the model: the
+    loss is the two-target form on its logits, scaled for gradient accumulation as the Trainer scales its own. A model
+    that encodes and decodes decodes each mixed input twice, with either target as the teacher. Evaluation and
+    prediction are the Trainer's, unmixed, with the same collator.
 
     Args:
         *args: Arguments of the Trainer.
         mixer: The mixer. Its ``features`` function, if any, gets the dict of floating-point inputs.
-        loss_fn: ``loss_fn(logits, labels)``, the mean over the batch, or one loss per sample where lam differs between
-            samples. Default: cross-entropy with the label smoothing of the TrainingArguments.
-        **kwargs: Arguments of the Trainer.
+        loss_fn: ``loss_fn(logits, labels)``, the mean over the batch, or one loss per label or per sample where lam
+            differs between samples. Default: cross-entropy over the labels that are not -100, with the label smoothing
+            of the TrainingArguments, for class indices ``[B, ...]`` and logits ``[B, ..., C]`` or ``[B, C, ...]``. The
+            labels of a causal language model come shifted to what each position predicts.
+        **kwargs: Arguments of the Trainer. Its ``compute_loss_func`` is called with either target; it gives one number
+            for a batch, and needs ``KMixup(lam_per="batch")``.
+
+    Raises:
+        ValueError: If one process has several GPUs, or the loss does not go with the mixer.
     """
 
     def __init__(
@@ -50,6 +62,13 @@ class KMixupTrainerMixin(_Base):
             raise ValueError(
                 f"k-mixup needs one process per GPU, got one process for {self.args.n_gpu}. Launch the script with "
                 "torchrun or accelerate launch."
+            )
+        if self.compute_loss_func is not None and loss_fn is not None:
+            raise ValueError("loss_fn and compute_loss_func are two losses. Give one of them.")
+        if self.compute_loss_func is not None and mixer.lam_per != "batch":
+            raise ValueError(
+                f"compute_loss_func gives one number for a batch, and lam_per={mixer.lam_per!r} needs one loss per "
+                'sample. Use KMixup(lam_per="batch"), or loss_fn=lambda logits, labels: ... with reduction="none".'
             )
         self.mixer = mixer
         self.loss_fn = loss_fn
@@ -64,32 +83,83 @@ class KMixupTrainerMixin(_Base):
         """The two-target loss of the mixed batch in training, the Trainer's loss in evaluation."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels, rest = self._split(inputs)
-        floating = {name: x for name, x in rest.items() if isinstance(x, Tensor) and x.is_floating_point()}
+        labels, encoder, decoder = self._split(inputs)
+        floating = {name: x for name, x in encoder.items() if isinstance(x, Tensor) and x.is_floating_point()}
+        floating = {name: x for name, x in floating.items() if not _is_mask(name)}
         if not floating:
             raise TypeError(
-                f"no floating-point input to mix among {sorted(rest)}. Token ids cannot be mixed: give the model "
+                f"no floating-point input to mix among {sorted(encoder)}. Token ids cannot be mixed: give the model "
                 "embeddings (inputs_embeds) or features."
             )
         plan = self.mixer.plan(floating)
-        outputs = model(**{**rest, **plan.mix(floating)})
-        loss = plan.loss(self._loss_fn(labels), outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels)
-        if num_items_in_batch is not None:
-            # The Trainer expects this batch's share of the mean over the accumulated batch; without a count it divides
-            # the mean of each batch by the number of batches itself.
-            loss = loss * (labels.ne(-100).sum() / num_items_in_batch)
-            if self.args.average_tokens_across_devices:
-                loss = loss * self.accelerator.num_processes  # the count is over all processes, DDP takes their mean
-        return (loss, outputs) if return_outputs else loss
+        beside = {
+            name: _either(plan, x) if _is_mask(name) else x for name, x in encoder.items() if name not in floating
+        }
+        forward = _Forward(model, plan.mix(floating), beside)
+        aligned = self._aligned(labels)
+        loss_of: Any = self.compute_loss_func
+        if loss_of is not None:
+            count = {"num_items_in_batch": num_items_in_batch}
+            loss = plan.loss(lambda _, t: loss_of(forward(t[1]), t[0], **count), None, (labels, decoder))
+        else:
+            loss = self._mean_loss(plan, forward, aligned, decoder)
+            if num_items_in_batch is not None:
+                # The Trainer expects this batch's share of the mean over the accumulated batch; without a count it
+                # divides the mean of each batch by the number of batches itself.
+                loss = loss * (aligned.ne(_IGNORED).sum() / num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # the count is over all processes, DDP takes their mean
+        return (loss, forward.first) if return_outputs else loss
 
-    def _split(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    def _split(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
+        """Labels, what the model sees, and what its decoder is taught with."""
         found = [name for name in self.label_names if name in inputs]
         if len(found) != 1:
             raise ValueError(
                 f"one of the inputs {sorted(inputs)} must be the labels, found {found}. "
                 "Set TrainingArguments(label_names=[...])."
             )
-        return inputs[found[0]], {name: x for name, x in inputs.items() if name != found[0]}
+        labels = inputs[found[0]]
+        rest = {name: x for name, x in inputs.items() if name != found[0]}
+        config: Any = getattr(self.model, "config", None)
+        if not getattr(config, "is_encoder_decoder", False):
+            return labels, rest, {}
+        decoder = {name: x for name, x in rest.items() if name.startswith("decoder_")}
+        if not {"decoder_input_ids", "decoder_inputs_embeds"} & set(decoder):
+            ids = labels.roll(1, -1).masked_fill(labels.roll(1, -1) == _IGNORED, config.pad_token_id)
+            ids[..., 0] = config.decoder_start_token_id
+            decoder["decoder_input_ids"] = ids
+        return labels, {name: x for name, x in rest.items() if name not in decoder}, decoder
+
+    def _aligned(self, labels: Tensor) -> Tensor:
+        """Labels of what each position predicts: for a causal language model the next token."""
+        shifted = getattr(self.model, "loss_function", None) is ForCausalLMLoss
+        if not shifted or getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
+            return labels
+        labels = labels.roll(-1, -1)
+        labels[..., -1] = _IGNORED
+        return labels
+
+    def _mean_loss(self, plan: MixPlan, forward: _Forward, labels: Tensor, decoder: dict[str, Any]) -> Tensor:
+        r"""Sum of the mixed losses over the mixed number of labels that count.
+
+        .. math:: \frac{\sum_i \lambda_i \ell(y_i) + (1 - \lambda_i) \ell(y_{\sigma(i)})}
+            {\sum_i \lambda_i 1[y_i \text{ counts}] + (1 - \lambda_i) 1[y_{\sigma(i)} \text{ counts}]}
+        """
+        loss_fn = self._loss_fn(labels)
+        per_label = []
+
+        def of_one_target(_: None, target: Any) -> Tensor:
+            outputs = forward(target[1])
+            loss = loss_fn(outputs["logits"] if isinstance(outputs, dict) else outputs[0], target[0])
+            per_label.append(loss.ndim > 0 and loss.shape == labels.shape and not labels.is_floating_point())
+            return _sum_of_rows(loss) if per_label[-1] else loss
+
+        loss = plan.loss(of_one_target, None, (labels, decoder))
+        if not all(per_label):
+            return loss
+        counting = plan.loss(lambda _, y: _sum_of_rows(y.ne(_IGNORED).float()), None, labels)
+        return loss / counting.clamp(min=torch.finfo(counting.dtype).tiny)
 
     def _loss_fn(self, labels: Tensor) -> Callable[[Any, Tensor], Tensor]:
         if self.loss_fn is not None:
@@ -99,8 +169,7 @@ class KMixupTrainerMixin(_Base):
                 f"labels are {labels.dtype}, and cross-entropy takes class indices. Choose the loss: "
                 "loss_fn=F.mse_loss for regression, F.binary_cross_entropy_with_logits for multi-label targets."
             )
-        reduction = "mean" if self.mixer.lam_per == "batch" else "none"
-        return partial(F.cross_entropy, label_smoothing=self.args.label_smoothing_factor, reduction=reduction)
+        return partial(_cross_entropy, label_smoothing=self.args.label_smoothing_factor)
 
     # The Trainer saves torch's global generator with each checkpoint; a mixer with its own is saved beside it.
 
@@ -125,3 +194,48 @@ class KMixupTrainer(KMixupTrainerMixin, Trainer):
         trainer = KMixupTrainer(model, args, train_dataset=train, eval_dataset=test, mixer=KMixup(k=16, alpha=1.0))
         trainer.train()
     """
+
+
+class _Forward:
+    """The model on a mixed batch: once, or once for each teacher of a decoder, on what was encoded once."""
+
+    def __init__(self, model: torch.nn.Module, mixed: dict[str, Tensor], beside: dict[str, Any]) -> None:
+        self.model, self.mixed, self.beside = model, mixed, beside
+        self.first: Any = None
+
+    def __call__(self, decoder: dict[str, Any]) -> Any:
+        if self.first is None:
+            self.first = self.model(**self.mixed, **self.beside, **decoder)
+            return self.first
+        if not decoder:
+            return self.first
+        encoded = getattr(self.first, "encoder_last_hidden_state", None)
+        given = self.mixed if encoded is None else {"encoder_outputs": BaseModelOutput(last_hidden_state=encoded)}
+        return self.model(**given, **self.beside, **decoder)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """The loss of each label, 0 where it does not count."""
+    if logits.shape[:-1] == labels.shape:
+        logits = logits.movedim(-1, 1)
+    elif logits.shape[:1] + logits.shape[2:] != labels.shape:
+        raise ValueError(
+            f"logits of shape {list(logits.shape)} and labels of shape {list(labels.shape)} do not fit: cross-entropy "
+            "takes [B, ..., C] or [B, C, ...] and [B, ...]. Choose the loss: loss_fn=lambda logits, labels: ..."
+        )
+    logits = logits if logits.dtype.itemsize >= 4 else logits.float()
+    return F.cross_entropy(logits, labels.long(), label_smoothing=label_smoothing, reduction="none")
+
+
+def _sum_of_rows(losses: Tensor) -> Tensor:
+    return losses.reshape(len(losses), -1).sum(1)
+
+
+def _is_mask(name: str) -> bool:
+    return name.endswith(("attention_mask", "pixel_mask", "padding_mask"))
+
+
+def _either(plan: MixPlan, mask: Tensor) -> Tensor:
+    """Where one of the two samples is seen; a sample that is not mixed keeps its own mask."""
+    alone = (plan.lam == 1).to(mask.device).reshape(-1, *(1,) * (mask.ndim - 1))
+    return torch.where(alone, mask, torch.maximum(mask, plan.partner_of(mask)))

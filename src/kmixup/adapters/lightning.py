@@ -29,8 +29,9 @@ class KMixupMixin(_Base):
                 self.log("train_acc", self.plan.accuracy(logits, y))
                 return self.plan.loss(F.cross_entropy, logits, y)
 
-    Batches are ``(x, y, ...)``, with ``x`` a floating-point tensor or a pytree; only ``x`` is mixed. The mixer is a
-    submodule, so a checkpoint carries the stream of its generator.
+    Batches are ``(x, y, ...)``, tuples (named ones too) or lists, with ``x`` a floating-point tensor or a pytree; only
+    ``x`` is mixed, and the batch stays of its type. The mixer is a submodule, so a checkpoint carries the stream of its
+    generator.
 
     Attributes:
         mixer: The mixer, to be set in ``__init__``.
@@ -52,4 +53,5 @@ class KMixupMixin(_Base):
             )
         x, *rest = batch
         self.plan = self.mixer.plan(x)
-        return self.plan.mix(x), *rest
+        parts = [self.plan.mix(x), *rest]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
