@@ -31,8 +31,8 @@ def test_the_variance_pools_the_readings_and_adds_the_printed_one():
 def test_what_laboratories_differ_by_is_what_standard_errors_leave():
     gaps = [place(published=2.0, a=[1.0, 1.0]), place(published=1.0, a=[2.0, 2.0])]
     expected = math.log(2.5 / 1.5) ** 2 - ROUNDING**2 * (2.5**-2 + 1.5**-2) / 2
-    assert between_laboratories(gaps) == pytest.approx(expected)
-    assert between_laboratories([place(published=1.0, a=[0.0, 2.5])]) == 0
+    assert between_laboratories(gaps, "a") == pytest.approx(expected)
+    assert between_laboratories([place(published=1.0, a=[0.0, 2.5])], "a") == 0
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
@@ -50,7 +50,8 @@ def test_the_likelihood_is_the_multivariate_normal_density(shared):
 
 
 def test_a_ratio_is_a_range_over_what_data_sets_share_and_leaves_each_out_once():
-    reference = [place(published=2.0, a=[1.5, 1.6]), place(published=1.0, a=[1.5, 1.6])]
+    same = {"a": [1.5, 1.6], "b": [1.5, 1.6]}
+    reference = [place(published=2.0, **same), place(published=1.0, **same)]
     places = [
         place("ring", 2.0, a=[2.0, 2.1], b=[4.0, 4.1]),
         place("ring", 3.0, a=[3.0, 3.1], b=[5.0, 5.1]),
@@ -59,7 +60,7 @@ def test_a_ratio_is_a_range_over_what_data_sets_share_and_leaves_each_out_once()
         place("roll", 5.0, a=[6.0, 6.1], b=[]),
     ]
     found = compare("a", "b", places, reference)
-    tau_sq = between_laboratories(reference)
+    tau_sq = between_laboratories(reference, "a")
 
     def ratios(which):
         logs = [log_likelihood(which, "a", tau_sq, c) - log_likelihood(which, "b", tau_sq, c) for c in (0, 0.5, 1)]
@@ -74,6 +75,15 @@ def test_a_ratio_is_a_range_over_what_data_sets_share_and_leaves_each_out_once()
     assert found.tau == pytest.approx(math.sqrt(tau_sq))
     other = compare("b", "a", places, reference)
     assert other.ratio == pytest.approx((1 / found.ratio[1], 1 / found.ratio[0]))
+
+
+def test_where_the_better_reading_misses_by_more_than_laboratories_differ_it_sets_the_scale():
+    reference = [place(published=1.5, a=[1.5, 1.5], b=[1.5, 1.5])]
+    places = [place("ring", 2.0, a=[4.0, 4.0], b=[6.0, 6.0])]
+    found = compare("a", "b", places, reference)
+    assert found.tau == pytest.approx(math.sqrt(between_laboratories(places, "a")))
+    assert found.tau > math.sqrt(between_laboratories(reference, "a"))
+    assert 1 < found.ratio[1] < 10
 
 
 def test_a_ratio_beyond_all_doubt_stays_a_number():

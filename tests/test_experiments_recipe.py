@@ -189,7 +189,7 @@ def test_a_trial_can_start_from_the_nearest_cell_of_a_recipe():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "better"}, "needs `than`"),
+        ({"kind": "each"}, "needs `than`"),
         ({"kind": "below"}, "`bound`"),
         ({"cells": {"kk": 1}}, "unknown setting 'kk'. Did you mean 'k'"),
     ],

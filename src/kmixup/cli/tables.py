@@ -90,23 +90,28 @@ def claims(
     out: Out = Path("runs"),
     also: Also = None,
     to: Annotated[Path | None, Help("Write a Markdown file instead.")] = None,
+    into: Annotated[Path | None, Help("Fill the scorecard of a file that has its markers, such as PAPER.md.")] = None,
+    readings: Annotated[bool, Help("Show only which reading explains the published numbers best.")] = False,
 ) -> None:
-    """Say of every claim of the tables: held, not held, or not tested by these runs.
+    """Say of every claim of the tables: held, contradicted, undecided, or not tested by these runs.
 
-    They are the paper's sentences, but for those of recipes with a dash in the name: our small versions and checks.
+    Under the main reading of each table, and under each other one that it was run in; a scorecard comes first.
     """
     from kmixup.experiments.files import write_whole
     from kmixup.experiments.recipe import recipe_names
-    from kmixup.experiments.report import claims_to_markdown
-    from kmixup.experiments.summary import make_report
+    from kmixup.experiments.report import claims_to_markdown, fill, readings_to_markdown, scorecard_to_markdown
+    from kmixup.experiments.scorecard import make_scorecard
 
     runs = _runs(_store(out, also))
-    text = claims_to_markdown([make_report(_recipe(name, None, None), runs) for name in names or recipe_names()])
-    if to is None:
-        print(text)
-    else:
+    made = make_scorecard([_recipe(name, None, None) for name in names or recipe_names()], runs)
+    if into is not None:
+        write_whole(into, fill(into.read_text(encoding="utf-8"), "scorecard", scorecard_to_markdown(made)))
+    text = readings_to_markdown(made) if readings else claims_to_markdown(made)
+    if to is not None:
         write_whole(to, text)
-        _say_written([to])
+    elif into is None:
+        print(text)
+    _say_written([file for file in (into, to) if file is not None])
 
 
 def cost(

@@ -1,236 +1,218 @@
-"""The paper's sentences about a table, each decided by runs: held, not held, or not tested.
+"""The paper's sentences about a table, each decided by runs: a claim's cells become a formula over comparisons.
 
-Trials of one seed share their data and initial weights, so cells are compared seed by seed. The tests are one-sided
-paired t-tests at 5 %; where a sentence makes many comparisons, Holm's correction applies.
+Runs of different protocols are never compared: a claim is judged on the cells' own protocol, or else, if that leaves it
+untested, on one reduced protocol, which its verdict names.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from scipy import stats
+from scipy import special
 
+from kmixup.experiments.comparisons import TOLERANCE, Arm, Typical, average, contrast, pair
 from kmixup.experiments.recipe import Cell, Claim
+from kmixup.experiments.run import Run
+from kmixup.experiments.trial import REDUCIBLE, Trial
+from kmixup.experiments.verdicts import Node, Outcome, Verdict, all_of, best_of, judge
 
-LEVEL = 0.05
+__all__ = ["Judged", "Measure", "comparable", "formula", "judge_claim"]
 
-# Test error in percent by seed; for attacks by seed and epsilon.
-Errors = Mapping[tuple[int, str], float]
+Measure = Literal["final", "best"]
 
+# Errors in percent by seed, by the size of the attack or of the noise ("" without one); None for a diverged run.
+Errors = Mapping[str, Mapping[int, float | None]]
 
-@dataclass(frozen=True)
-class Comparison:
-    """One cell (or the best of several) against another.
-
-    Attributes:
-        label: Which, in words.
-        difference: Mean over common seeds of ours minus theirs, in percentage points; negative favours the claim.
-        p_for: Probability of a difference this favourable if there is none.
-        p_against: The same for the opposite direction.
-        by_seed: The differences.
-    """
-
-    label: str
-    difference: float
-    p_for: float
-    p_against: float
-    by_seed: Mapping[int, float]
+_Entry = tuple[Cell, Arm]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What runs say about a claim.
+class Judged:
+    """A claim and what runs say about it.
 
     Attributes:
         claim: The sentence.
-        verdict: ``"held"``, ``"not held"``, ``"not tested"``.
-        detail: The numbers behind it, and the test.
+        verdict: The decision and its numbers.
+        reduced: The reduced protocol that was judged, such as ``"epochs 50 of 200"``; empty for the cells' own.
+        printed_ties: Comparisons left out because the paper prints a tie.
     """
 
     claim: Claim
-    verdict: Literal["held", "not held", "not tested"]
-    detail: str
+    verdict: Verdict
+    reduced: str = ""
+    printed_ties: int = 0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Held, contradicted, undecided or not tested."""
+        return self.verdict.outcome
+
+    @property
+    def detail(self) -> str:
+        """The numbers behind the verdict, in one line."""
+        v = self.verdict
+        fewest, most = v.seeds
+        parts = [f"on a reduced protocol ({self.reduced})"] if self.reduced else []
+        parts += [f"effect {_points(v.effect)}"] if v.effect is not None else []
+        parts += [f"90 % interval {self.interval}"] if v.outcome != "not tested" else []
+        parts += [f"margin {v.margin:g}"] if v.margin else []
+        parts.append(f"{_count(fewest, 'seed') if fewest == most else f'{fewest} to {most} seeds'}")
+        parts.append(_count(v.comparisons, "comparison") + (f", {v.untested} with too few seeds" if v.untested else ""))
+        parts += [_count(v.missing, "cell") + " without runs"] if v.missing else []
+        parts += [_count(v.diverged, "run") + " diverged (counted as 100 %)"] if v.diverged else []
+        parts += [_count(v.ties, "tie")] if v.ties else []
+        parts += [_count(v.unpaired, "run") + " without a partner of its seed"] if v.unpaired else []
+        parts += [_count(self.printed_ties, "printed tie") + " left out"] if self.printed_ties else []
+        parts += [f"80 % power for {_points(v.detectable)}"] if v.detectable is not None else []
+        parts += [f"printed {_points(v.published)}"] if v.published is not None else []
+        if v.outcome in ("undecided", "not tested"):
+            parts.append(self.remedy)
+        text = "; ".join(parts) + "."
+        unborne = v.borne is False and self.claim.source == "paper"
+        return text + (" **The printed table itself does not bear this sentence.**" if unborne else "")
+
+    @property
+    def interval(self) -> str:
+        """Of 90 %: each end is wrong with a probability of 5 % at most."""
+        low, high = (f"{end:+.2f}".replace("inf", "∞") for end in (self.verdict.low, self.verdict.high))
+        return f"[{low}, {high}]"
+
+    @property
+    def remedy(self) -> str:
+        """How many seeds would decide."""
+        needed = self.verdict.seeds_needed
+        if needed is None:
+            return "more than 1000 seeds, or another effect, would be needed to decide"
+        return f"{needed} seeds of each cell would decide"
 
 
-def judge(claim: Claim, cells: Sequence[Cell], errors: Sequence[Errors]) -> Verdict:
-    """Decide a claim.
+def judge_claim(
+    claim: Claim, cells: Sequence[Cell], runs: Sequence[Iterable[Run]], measure: Measure = "final"
+) -> Judged | None:
+    """Decide a claim; None if these cells have nothing to compare.
 
     Args:
         claim: The sentence.
-        cells: Cells of the recipe.
-        errors: Errors of each cell's runs, in percent, keyed by seed and attack (``""`` without one).
+        cells: The cells of its table.
+        runs: Of each cell, of every protocol.
+        measure: Test error after the last epoch, or of the best epoch.
     """
-    table = list(zip(cells, errors, strict=True))
-    if claim.kind == "below":
-        return _below(claim, table)
+    by_protocol: dict[str, list[dict[str, dict[int, float | None]]]] = {"": [{} for _ in cells]}
+    length: dict[str, tuple[float, ...]] = {"": (math.inf,)}
+    for place, (cell, found) in enumerate(zip(cells, runs, strict=True)):
+        for run in found:
+            protocol = _reduced(cell, run)
+            length.setdefault(protocol, tuple(_size(getattr(run.trial, name)) for name in REDUCIBLE))
+            errors = by_protocol.setdefault(protocol, [{} for _ in cells])[place]
+            for level, error in _errors(claim, run, measure).items():
+                errors.setdefault(level, {})[run.trial.seed] = error
+    chosen: Judged | None = None
+    for protocol in sorted(by_protocol, key=lambda name: length[name], reverse=True):
+        built = formula(claim, cells, by_protocol[protocol])
+        if built is not None and (chosen is None or chosen.outcome == "not tested"):
+            judged = Judged(claim, judge(built[0], claim.margin), protocol, built[1])
+            chosen = judged if chosen is None or judged.outcome != "not tested" else chosen
+    return chosen
+
+
+def formula(claim: Claim, cells: Sequence[Cell], errors: Sequence[Errors]) -> tuple[Node, int] | None:
+    """The claim as a formula over comparisons, and how many printed ties it leaves out; None if nothing is left.
+
+    Args:
+        claim: The sentence.
+        cells: The cells of its table.
+        errors: Of the runs of each cell.
+    """
+    if claim.bound is not None:
+        mine = [(cell, found) for cell, found in zip(cells, errors, strict=True) if cell.matches(claim.cells)]
+        arms = [_arm(cell, found.get("", {}), cell.published.error) for cell, found in mine]
+        return (all_of([contrast([(-1.0, arm)], claim.bound, Typical) for arm in arms]), 0) if arms else None
+    sets = comparable(claim, cells, errors)
     if claim.kind == "best":
-        return _best(claim, table)
-    comparisons, missing = (_each if claim.kind == "better" else _best_of)(claim, table)
-    return _decide(claim, comparisons, missing)
+        parts: list[Node] = [best_of([a for _, a in ours], [a for _, a in theirs]) for ours, theirs in sets]
+    else:
+        pairs = [(mine, other) for ours, theirs in sets for _, mine in ours for _, other in theirs]
+        if claim.kind == "average":
+            return (average(pairs), 0) if pairs else None
+        parts = [pair(mine, other) for mine, other in pairs]
+    left = [
+        part
+        for part in parts
+        if claim.tie is None or part.published is None or abs(part.published) > claim.tie + TOLERANCE
+    ]
+    return (all_of(left, claim.exceptions), len(parts) - len(left)) if left else None
 
 
-def compare(label: str, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Comparison | None:
-    """Paired comparison over the seeds that both have; None if there are fewer than two."""
-    seeds = sorted(set(ours) & set(theirs))
-    if len(seeds) < 2:
-        return None
-    by_seed = {seed: ours[seed] - theirs[seed] for seed in seeds}
-    values = np.array(list(by_seed.values()))
-    return Comparison(label, float(values.mean()), _p_below_zero(values), _p_below_zero(-values), by_seed)
-
-
-def holm(p_values: Sequence[float], level: float = LEVEL) -> int:
-    """How many of these hypotheses Holm's procedure rejects."""
-    rejected = 0
-    for rank, p in enumerate(sorted(p_values)):
-        if p > level / (len(p_values) - rank):
-            break
-        rejected += 1
-    return rejected
-
-
-_Table = list[tuple[Cell, Errors]]
-
-
-def _p_below_zero(values: np.ndarray) -> float:
-    """One-sided t-test: small if the mean is below zero beyond chance. Equal values, which have no t: the sign test."""
-    spread = values.std(ddof=1)
-    if spread < 1e-12:
-        return 0.5 ** len(values) if values[0] < -1e-12 else 1.0
-    return float(stats.t.cdf(values.mean() / (spread / math.sqrt(len(values))), len(values) - 1))
-
-
-def _sets(claim: Claim, table: _Table) -> dict[tuple[str, tuple[object, ...]], _Table]:
-    """Cells that may be compared with each other: the same attack, the same value of the settings in ``same``."""
-    sets: dict[tuple[str, tuple[object, ...]], _Table] = {}
-    for cell, errors in table:
-        attacks = sorted({attack for _, attack in errors if attack}, key=float) if claim.measure == "attack" else [""]
-        for attack in attacks:
-            key = (attack, tuple(str(cell.value(name)) for name in claim.same))
-            here = {(seed, ""): error for (seed, which), error in errors.items() if which == attack}
-            sets.setdefault(key, []).append((cell, here))
+def comparable(
+    claim: Claim, cells: Sequence[Cell], errors: Sequence[Errors]
+) -> list[tuple[list[_Entry], list[_Entry]]]:
+    """The sets of cells that the claim compares, ours and theirs: alike in the settings ``same``, and of one attack."""
+    groups: dict[tuple[str, ...], list[tuple[Cell, Errors]]] = {}
+    for cell, found in zip(cells, errors, strict=True):
+        groups.setdefault(tuple(str(cell.value(name)) for name in claim.same), []).append((cell, found))
+    sets = []
+    for group in groups.values():
+        levels = {
+            level for cell, found in group for level in (*found, *_printed(claim, cell), *_asked(claim, cell.settings))
+        }
+        for level in sorted(levels, key=lambda level: float(level or 0)):
+            entries = [
+                (cell, _arm(cell, found.get(level, {}), _printed(claim, cell).get(level))) for cell, found in group
+            ]
+            ours = [entry for entry in entries if entry[0].matches(claim.cells)]
+            theirs = [entry for entry in entries if entry[0].matches(claim.than) and not entry[0].matches(claim.cells)]
+            sets += [(ours, theirs)] if ours and theirs else []
     return sets
 
 
-def _by_seed(errors: Errors) -> dict[int, float]:
-    return {seed: error for (seed, _), error in errors.items()}
+def _printed(claim: Claim, cell: Cell) -> Mapping[str, float | None]:
+    """The printed errors by attack; without one under ``""``. No error under noise is printed."""
+    return {"error": {"": cell.published.error}, "attack": cell.published.attack, "noise": {}}[claim.measure]
 
 
-def _label(claim: Claim, key: tuple[str, tuple[object, ...]]) -> str:
-    attack, values = key
-    parts = [f"{name}={value}" for name, value in zip(claim.same, values, strict=True) if value]
-    return ", ".join(parts + ([f"epsilon={attack}"] if attack else []))
+def _asked(claim: Claim, settings: Trial) -> list[str]:
+    """The attacks or noises that a trial has."""
+    return [
+        f"{size:g}"
+        for size in {"attack": settings.attack_epsilons, "noise": settings.noise_sigmas}.get(claim.measure, ())
+    ]
 
 
-def _each(claim: Claim, table: _Table) -> tuple[list[Comparison], int]:
-    comparisons, missing = [], 0
-    for key, cells in _sets(claim, table).items():
-        baselines = [errors for cell, errors in cells if cell.matches(claim.than)]
-        for cell, errors in cells:
-            if not cell.matches(claim.cells):
-                continue
-            names = ", ".join(f"{name}={cell.value(name)}" for name in claim.cells)
-            found = [compare(f"{_label(claim, key)}, {names}", _by_seed(errors), _by_seed(base)) for base in baselines]
-            comparisons += [comparison for comparison in found if comparison is not None]
-            missing += sum(comparison is None for comparison in found)
-    return comparisons, missing
+def _arm(cell: Cell, errors: Mapping[int, float | None], published: float | None) -> Arm:
+    half, n = cell.published.confidence, cell.trials
+    spread = None if half is None or n < 2 else half * math.sqrt(n) / float(special.stdtrit(n - 1, 0.975))
+    return Arm(errors, published, spread)
 
 
-def _best_of(claim: Claim, table: _Table) -> tuple[list[Comparison], int]:
-    """The best of each side is chosen on half of the seeds and compared on the other half, both ways around.
-
-    Chosen and compared on the same runs, the side with more cells would win by luck.
-    """
-    comparisons, missing = [], 0
-    for key, cells in _sets(claim, table).items():
-        sides = [
-            [by_seed for cell, errors in cells if cell.matches(where) and (by_seed := _by_seed(errors))]
-            for where in (claim.cells, claim.than)
-        ]
-        if not all(any(cell.matches(where) for cell, _ in cells) for where in (claim.cells, claim.than)):
-            continue
-        chosen: list[dict[int, float]] = [{}, {}]
-        for parity in (0, 1):
-            for side, best in zip(sides, chosen, strict=True):
-                judged = [c for c in side if {seed % 2 for seed in c} == {0, 1}]
-                if judged:
-                    winner = min(judged, key=lambda c: np.mean([e for seed, e in c.items() if seed % 2 == parity]))
-                    best.update({seed: e for seed, e in winner.items() if seed % 2 != parity})
-        comparison = compare(_label(claim, key), *chosen)
-        if comparison is None:
-            missing += 1
-        else:
-            comparisons.append(comparison)
-    return comparisons, missing
+def _errors(claim: Claim, run: Run, measure: Measure) -> dict[str, float | None]:
+    """Errors of one run in percent, by attack; those of a diverged run are None, whatever the attack."""
+    if claim.measure == "error":
+        error = run.final_error if measure == "final" else run.best_error
+        return {"": None if error is None else 100 * error}
+    if run.diverged:
+        return dict.fromkeys(_asked(claim, run.trial))
+    return {level: 100 * e for level, e in (run.attack_error if claim.measure == "attack" else run.noise_error).items()}
 
 
-def _decide(claim: Claim, comparisons: list[Comparison], missing: int) -> Verdict:
-    if not comparisons:
-        return Verdict(claim, "not tested", "Needs two seeds or more of the cells it compares.")
-    right = sum(c.difference < 0 for c in comparisons)
-    ties = sum(c.difference == 0 for c in comparisons)
-    wrong = len(comparisons) - right - ties
-    clearly_for = holm([c.p_for for c in comparisons])
-    clearly_against = holm([c.p_against for c in comparisons])
-    # Signs, so that no data set or column outweighs another; averaged within a seed, for a seed's cells share its data.
-    seeds = sorted({seed for c in comparisons for seed in c.by_seed})
-    signs = np.array([np.mean([np.sign(c.by_seed[s]) for c in comparisons if s in c.by_seed]) for s in seeds])
-    p = _p_below_zero(signs)
-    worst = max(comparisons, key=lambda c: c.difference)
-    detail = (
-        f"{right} of {len(comparisons)} comparisons in the claimed direction ({clearly_for} significantly), "
-        f"{ties} ties, {wrong} against it ({clearly_against} significantly); "
-        f"overall p = {p:.2g} over {len(seeds)} seeds (one-sided t-test on signs). "
-        f"Least favourable: {worst.label}: {worst.difference:+.2f}."
+def _reduced(cell: Cell, run: Run) -> str:
+    """How the run's protocol is smaller than the cell's; empty if it is the same."""
+    asked = cell.full or cell.settings
+    pairs = {name: (getattr(run.trial, name), getattr(asked, name)) for name in REDUCIBLE}
+    return ", ".join(
+        f"{name} {ours or 'all'} of {full or 'all'}" for name, (ours, full) in pairs.items() if ours != full
     )
-    if claim.kind == "best-of":
-        detail += " The best are chosen on half of the seeds and compared on the other half."
-    if missing:
-        detail += f" {missing} comparisons have too few runs."
-    # The signs of a few lopsided comparisons must not outvote most of the others.
-    held = p < LEVEL and not clearly_against and right > wrong
-    return Verdict(claim, "held" if held else "not held", detail)
 
 
-def _best(claim: Claim, table: _Table) -> Verdict:
-    won, lost, significantly = 0, [], 0
-    for key, cells in _sets(claim, table).items():
-        means = [(float(np.mean(list(e.values()))), cell, e) for cell, e in cells if e]
-        ours = [entry for entry in means if entry[1].matches(claim.cells)]
-        others = [entry for entry in means if not entry[1].matches(claim.cells)]
-        if not ours or not others:
-            continue
-        best, rival = min(ours, key=lambda m: m[0]), min(others, key=lambda m: m[0])
-        if best[0] <= rival[0]:
-            won += 1
-            continue
-        lost.append(f"{_label(claim, key)}: {best[0]:.2f} against {rival[0]:.2f}")
-        comparison = compare("", _by_seed(best[2]), _by_seed(rival[2]))
-        significantly += comparison is not None and comparison.p_against < LEVEL
-    if not won + len(lost):
-        return Verdict(claim, "not tested", "No set of cells has runs on both sides.")
-    detail = f"Lowest mean (or tied) in {won} of {won + len(lost)} sets, {claim.exceptions} exceptions allowed."
-    if lost:
-        detail += f" Beaten, {significantly} times significantly (paired t-test): {'; '.join(lost)}."
-    return Verdict(claim, "held" if len(lost) <= claim.exceptions else "not held", detail)
+def _size(value: int | None) -> float:
+    return math.inf if value is None else value
 
 
-def _below(claim: Claim, table: _Table) -> Verdict:
-    bound = claim.bound
-    assert bound is not None
-    parts, held = [], []
-    for cell, errors in table:
-        values = np.array(list(_by_seed(errors).values()))
-        if not cell.matches(claim.cells) or len(values) < 2:
-            continue
-        limit = values.mean() + stats.t.ppf(1 - LEVEL, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-        held.append(limit < bound)
-        parts.append(f"{cell.group or cell.settings.dataset}: {values.mean():.2f} (at most {limit:.2f})")
-    if not parts:
-        return Verdict(claim, "not tested", "Needs two seeds or more.")
-    detail = f"{'; '.join(parts)}; bound {bound:g} (95 % upper confidence limit of the mean, t-distribution)."
-    return Verdict(claim, "held" if all(held) else "not held", detail)
+def _points(value: float | None) -> str:
+    return "—" if value is None else f"{value:+.2f}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -8,6 +8,9 @@ u and s are the printed and our standard error, s from the spread of all reading
 not rewarded. tau is what two laboratories differ by, estimated on the cells that no reading touches (no mixing, k = 1).
 How far the cells of one data set share that difference is not known: a ratio is given as the range over three answers,
 not at all, half of tau^2, all of it.
+
+Where even the better of two readings is farther from the printed numbers than the reference cells are, the model of the
+reference is too narrow for these cells: tau is then what the better reading leaves.
 """
 
 from __future__ import annotations
@@ -86,11 +89,9 @@ class Duel:
     without: Mapping[str, tuple[float, float]]
 
 
-def between_laboratories(reference: Sequence[Place]) -> float:
-    """tau^2: the mean square of the gaps beyond their standard errors, of cells that no reading touches; 0 at least."""
-    readings = [next(iter(place.errors)) for place in reference]
-    excess = [place.gap(r) ** 2 - place.variance(r) for place, r in zip(reference, readings, strict=True)]
-    return max(0.0, float(np.mean(excess)))
+def between_laboratories(places: Sequence[Place], reading: str) -> float:
+    """tau^2: the mean square of the gaps under a reading beyond their standard errors; 0 at least."""
+    return max(0.0, float(np.mean([place.gap(reading) ** 2 - place.variance(reading) for place in places])))
 
 
 def log_likelihood(places: Sequence[Place], reading: str, tau_sq: float, shared: float) -> float:
@@ -123,9 +124,11 @@ def compare(one: str, other: str, places: Sequence[Place], reference: Sequence[P
         None without a cell that both have run, or without a reference.
     """
     both = [place for place in places if place.errors.get(one) and place.errors.get(other)]
-    if not both or not reference:
+    shared = [place for place in reference if place.errors.get(one)]
+    if not both or not shared:
         return None
-    tau_sq = between_laboratories(reference)
+    better = min(between_laboratories(both, reading) for reading in (one, other))
+    tau_sq = max(between_laboratories(shared, one), better)
     data = dict.fromkeys(place.data for place in both)
     rest = {name: [place for place in both if place.data != name] for name in data}
     gaps = [[np.mean(place.errors[r]) - place.published for place in both] for r in (one, other)]

@@ -39,37 +39,43 @@ class Published(Strict):
 
 
 class Claim(Strict):
-    """A sentence of the paper about a table, in a form that runs can decide. See docs/experiments.md for the tests.
+    """A sentence about a table, in a form that runs can decide. See docs/experiments.md for the tests.
 
     Attributes:
         text: The sentence.
-        kind: ``"better"``: each cell of ``cells`` has a lower error than its cell of ``than``; ``"best"``: within each
-            set, the cell of ``cells`` has the lowest error; ``"best-of"``: within each set, the best cell of ``cells``
-            has a lower error than the best cell of ``than``; ``"below"``: each cell's error is below ``bound`` percent.
+        kind: What it says of the cells in each set: ``"best"``, that the best of ``cells`` errs less than the best of
+            ``than``; ``"each"``, that each of ``cells`` errs less than each of ``than``; ``"average"``, the same on
+            average over all sets; ``"below"``, that the error of each is typically below ``bound`` percent.
         cells: Settings (or ``group``) that pick the cells the sentence is about; a value, or a list of values.
-        than: Settings that pick the cells they are compared with.
+        than: Settings that pick the cells they are compared with; ``"best"`` compares with all others without it.
         same: Settings that compared cells share: what makes a set.
         exceptions: How many sets may fail, for "in all but one instance".
+        margin: By how many points ("by 0.1 %"); negative for "outperforms or matches".
+        tie: Printed differences up to this are ties, which the sentence is not about.
         bound: In percent, for ``"below"``.
-        measure: ``"error"``, or ``"attack"`` for the error under each of the attacks.
+        measure: ``"error"``, or the error under each of the FGSM attacks or noises: ``"attack"``, ``"noise"``.
+        source: The ``"paper"``; ``"weaker"``, less than what the paper says; or ``"ours"``, about our own runs.
     """
 
     text: str
-    kind: Literal["better", "best", "best-of", "below"]
+    kind: Literal["best", "each", "average", "below"]
     cells: Options
     than: Options = Field(default={})
     same: tuple[str, ...] = ("group", "alpha")
     exceptions: int = Field(default=0, ge=0)
+    margin: float = 0.0
+    tie: float | None = Field(default=None, ge=0)
     bound: float | None = None
-    measure: Literal["error", "attack"] = "error"
+    measure: Literal["error", "attack", "noise"] = "error"
+    source: Literal["paper", "weaker", "ours"] = "paper"
 
     @model_validator(mode="after")
     def _complete(self) -> Claim:
-        needs_than = self.kind in ("better", "best-of")
-        if needs_than != bool(self.than) or (self.kind == "below") != (self.bound is not None):
+        takes_than = {"best": (True, False), "below": (False,)}.get(self.kind, (True,))
+        if bool(self.than) not in takes_than or (self.kind == "below") != (self.bound is not None):
             raise ValueError(
-                "a claim 'better' or 'best-of' needs `than`, a claim 'below' needs `bound`, no other kind takes them; "
-                f"got kind {self.kind!r}."
+                "a claim 'each' or 'average' needs `than`, a claim 'best' may have it, a claim 'below' needs `bound` "
+                f"alone; got kind {self.kind!r}."
             )
         for name in (*self.cells, *self.than, *self.same):
             if name not in _SELECTABLE:
@@ -149,7 +155,8 @@ class Recipe:
     claims: tuple[Claim, ...]
 
     def where(self, **where: Any) -> Recipe:
-        """The same recipe with those cells only whose settings have one of these values.
+        """The same recipe with those cells only whose settings have one of these values, and without its claims: they
+        are about the whole table.
 
         Raises:
             ValueError: If a name is not a setting, or no cell is left.
@@ -161,7 +168,7 @@ class Recipe:
         if not cells:
             values = {name: sorted({cell.value(name) for cell in self.cells}, key=str) for name in where}
             raise ValueError(f"no cell of {self.name} has {where}. It has {values}.")
-        return replace(self, cells=cells)
+        return replace(self, cells=cells, claims=())
 
     def override(self, trials: int | None = None, **settings: Any) -> Recipe:
         """The same recipe with other settings in every cell, and another number of trials; None leaves them.

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 
-from kmixup.experiments.claims import Errors, Verdict, judge
+from kmixup.experiments.claims import Judged, Measure, judge_claim
 from kmixup.experiments.naming import cell_name, cell_row, protocol, varied_settings
 from kmixup.experiments.recipe import Cell, Recipe
 from kmixup.experiments.run import Run
 from kmixup.experiments.runs import one_origin
 from kmixup.experiments.trial import REDUCIBLE
 
-Measure = Literal["final", "best"]
 MEASURES = ("final", "best")
 
 
@@ -133,7 +131,7 @@ class Report:
 
     recipe: Recipe
     cells: tuple[CellReport, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Judged, ...]
 
     @property
     def notes(self) -> list[str]:
@@ -180,15 +178,12 @@ def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "fina
     by_cell: dict[str, list[Run]] = {}
     for run in runs:
         by_cell.setdefault(run.trial.cell_id, []).append(run)
-    cells = tuple(_gather(cell, by_cell.get(cell.settings.cell_id, []), measure) for cell in recipe.cells)
-    errors: list[Errors] = [_errors(cell) for cell in cells]
-    verdicts = tuple(judge(claim, recipe.cells, errors) for claim in recipe.claims)
-    # A verdict travels without its table: it says itself what it is not about.
-    if any(cell.reduced for cell in cells if cell.runs):
-        verdicts = tuple(_about("On a reduced protocol", verdict) for verdict in verdicts)
-    if any(cell.n < cell.cell.trials for cell in cells):
-        verdicts = tuple(_about("On part of the trials", verdict) for verdict in verdicts)
-    return Report(recipe, cells, verdicts)
+    found = [by_cell.get(cell.settings.cell_id, []) for cell in recipe.cells]
+    cells = tuple(_gather(cell, its, measure) for cell, its in zip(recipe.cells, found, strict=True))
+    # Of a cell whose runs have different data, a claim knows nothing.
+    trusted = [() if cell.refused else its for cell, its in zip(cells, found, strict=True)]
+    judged = [judge_claim(claim, recipe.cells, trusted, measure) for claim in recipe.claims]
+    return Report(recipe, cells, tuple(each for each in judged if each is not None))
 
 
 def _gather(cell: Cell, runs: Sequence[Run], measure: Measure) -> CellReport:
@@ -198,10 +193,6 @@ def _gather(cell: Cell, runs: Sequence[Run], measure: Measure) -> CellReport:
     except ValueError as error:
         return CellReport(cell, (), measure, str(error))
     return CellReport(cell, chosen, measure)
-
-
-def _about(what: str, verdict: Verdict) -> Verdict:
-    return verdict if verdict.verdict == "not tested" else replace(verdict, detail=f"{what}: {verdict.detail}")
 
 
 def _one_protocol(cell: Cell, runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -218,13 +209,6 @@ def _one_protocol(cell: Cell, runs: Sequence[Run]) -> tuple[Run, ...]:
         return protocol == own, size, float(epochs), len(protocols[protocol])  # pyright: ignore[reportArgumentType]
 
     return tuple(sorted(protocols[max(protocols, key=length)], key=lambda run: run.trial.seed))
-
-
-def _errors(cell: CellReport) -> Errors:
-    errors = {(seed, ""): error for seed, error in cell.errors.items()}
-    for run in cell.runs:
-        errors |= {(run.trial.seed, attack): 100 * error for attack, error in run.attack_error.items()}
-    return errors
 
 
 # --- grids: rows k, columns alpha, as the paper prints them -----------------------------------------------------------

@@ -37,7 +37,7 @@ def to_html(report: Report) -> str:
     if report.verdicts:
         body.append("<h2>Claims</h2><table><tr><th>claim</th><th>verdict</th><th>numbers</th></tr>")
         body += [
-            f"<tr><td>{escape(v.claim.text)}</td><td><b>{v.verdict}</b></td><td>{escape(v.detail)}</td></tr>"
+            f"<tr><td>{escape(v.claim.text)}</td><td><b>{v.outcome}</b></td><td>{escape(v.detail)}</td></tr>"
             for v in report.verdicts
         ]
         body.append("</table>")

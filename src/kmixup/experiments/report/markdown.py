@@ -1,11 +1,8 @@
-"""Reports and lists of claims as Markdown."""
+"""Reports as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-from kmixup.experiments.claims import Verdict
+from kmixup.experiments.report.scorecard import claims_table
 from kmixup.experiments.report.table import HEADER, attack_tables, column_name, distance, entry_text
 from kmixup.experiments.summary import Report, grids
 
@@ -33,29 +30,6 @@ def to_markdown(report: Report) -> str:
             lines.append(f"| {name} | " + " | ".join(escaped) + " |")
         lines.append("")
     if report.verdicts:
-        lines += ["## Claims", "", *_claims_table(report.verdicts), ""]
+        lines += ["## Claims", "", *claims_table(report.verdicts), ""]
     lines += [f"- {note}" for note in report.notes]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _claims_table(verdicts: Sequence[Verdict]) -> list[str]:
-    rows = [f"| {v.claim.text} | **{v.verdict}** | {v.detail} |" for v in verdicts]
-    return ["| claim | verdict | numbers |", "|---|---|---|", *rows]
-
-
-def claims_to_markdown(reports: Sequence[Report]) -> str:
-    """Every claim of some tables with its verdict, and the command that would test what no run has tested."""
-    counts = dict.fromkeys(("held", "not held", "not tested"), 0)
-    lines = []
-    for report in reports:
-        if not report.verdicts:
-            continue
-        name = report.recipe.name
-        untested = f"`kmixup reproduce {name} --data-dir FOLDER` tests it."
-        verdicts = [replace(v, detail=untested) if v.verdict == "not tested" else v for v in report.verdicts]
-        lines += [f"## {name}: {report.recipe.title}", "", *_claims_table(verdicts), ""]
-        for verdict in verdicts:
-            counts[verdict.verdict] += 1
-    total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    head = ["# Claims", "", f"{total}. Decided by runs alone (`kmixup claims`), each beside its table's protocol.", ""]
-    return "\n".join(head + lines).rstrip() + "\n"

@@ -27,9 +27,9 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"\n[italic]{escape(attacks.title)}[/italic]: error under FGSM, by epsilon in 1/255")
         rows = [(name, dict(zip(attacks.epsilons, entries, strict=True))) for name, entries in attacks.rows]
         print_table("", attacks.epsilons, rows, console, together=False)
-    colours = {"held": "green", "not held": "red", "not tested": "yellow"}
+    colours = {"held": "green", "contradicted": "red", "undecided": "yellow", "not tested": "dim"}
     for verdict in report.verdicts:
-        console.print(f"[{colours[verdict.verdict]}]{verdict.verdict}[/]: {escape(verdict.claim.text)}")
+        console.print(f"[{colours[verdict.outcome]}]{verdict.outcome}[/]: {escape(verdict.claim.text)}")
         console.print(f"    {escape(verdict.detail)}", style="dim")
     for note in report.notes:
         console.print(f"  {escape(note)}", style="dim")

@@ -1,0 +1,181 @@
+"""The scorecard and the list of claims as Markdown; the scorecard also fills a section of PAPER.md, between markers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kmixup.experiments.claims import Judged
+from kmixup.experiments.misfit import Duel
+from kmixup.experiments.readings import READINGS
+from kmixup.experiments.scorecard import Card, Scorecard
+from kmixup.experiments.verdicts import OUTCOMES
+
+__all__ = ["claims_to_markdown", "fill", "readings_to_markdown", "scorecard_to_markdown"]
+
+_HEADINGS = {"held": "What holds", "contradicted": "What is contradicted", "undecided": "What is open"}
+
+
+def scorecard_to_markdown(scorecard: Scorecard) -> str:
+    """One page: counts, a row a table and reading, what holds, is contradicted, is open, and what it would take."""
+    cards = scorecard.cards
+    lines = [_headline(cards), "", *_coverage(cards), ""]
+    for outcome, heading in _HEADINGS.items():
+        found = [(card, judged) for card, judged in _news(cards) if judged.outcome == outcome]
+        lines += [f"### {heading}", ""]
+        lines += [f"- {_place(card)}: {judged.claim.text} {_brief(judged)}" for card, judged in found] or [
+            "Nothing yet."
+        ]
+        lines.append("")
+    lines += ["### What was not tested", "", *_untested(cards), ""]
+    lines += ["### What the paper's own tables do not bear", "", *_not_borne(cards), ""]
+    lines += ["### Which reading explains the published numbers best", "", readings_to_markdown(scorecard)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def claims_to_markdown(scorecard: Scorecard) -> str:
+    """The scorecard, and every claim with the numbers behind its verdict."""
+    lines = ["# Claims", "", "Rendered by `kmixup claims` from run files alone.", ""]
+    lines += ["## Scorecard", "", scorecard_to_markdown(scorecard)]
+    for card in scorecard.cards:
+        lines += [
+            f"## {card.table}: {card.report.recipe.title}{f', {_words(card.reading)}' if card.reading else ''}",
+            "",
+        ]
+        lines += [f"Run: {card.coverage}.", "", *claims_table(card.judged), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def claims_table(judged: Sequence[Judged]) -> list[str]:
+    """Claims with their verdicts and numbers, as lines of a table."""
+    kinds = {"paper": "", "weaker": " *(a weaker sentence than the paper's)*", "ours": " *(not the paper's)*"}
+    rows = [f"| {j.claim.text}{kinds[j.claim.source]} | **{j.outcome}** | {j.detail} |" for j in judged]
+    return ["| claim | verdict | numbers |", "|---|---|---|", *rows]
+
+
+def readings_to_markdown(scorecard: Scorecard) -> str:
+    """The readings compared, in a table and a sentence each; claims no more than the runs carry."""
+    duels = scorecard.duels
+    if not duels:
+        return "No two readings have been run on the same cells yet.\n"
+    head = "| table | cells | as trained against | misfit in points | likelihood ratio | without one data set |"
+    rows = []
+    for table, other, duel in duels:
+        without = "; ".join(f"{data}: {_ratio(ratio)}" for data, ratio in duel.without.items()) or "one data set only"
+        misfit = f"{duel.misfit[0]:.2f} against {duel.misfit[1]:.2f}"
+        rows.append(f"| {table} | {duel.cells} | {other} | {misfit} | {_ratio(duel.ratio)} | {without} |")
+    text = (
+        "Misfit: root mean square of ours less printed. The ratio is the likelihood of the printed numbers as trained "
+        "over that under the other reading, with both standard errors and a variance between laboratories (that of "
+        "the cells which the readings share, or what the better reading leaves, if that is more); its range is over "
+        "how far the cells of a data set share that variance. Above 1 it speaks for training with alpha itself."
+    )
+    return "\n".join([text, "", head, "|---" * 6 + "|", *rows, "", *(_sentence(*each) for each in duels)]) + "\n"
+
+
+def fill(text: str, name: str, body: str) -> str:
+    """The text with what stands between ``<!-- name -->`` and ``<!-- end of name -->`` replaced.
+
+    Raises:
+        ValueError: If the markers are not there, once each and in this order.
+    """
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    filled, count = pattern.subn(lambda match: f"{match[1]}{body}{match[2]}", text)
+    if count != 1:
+        raise ValueError(
+            f"the file needs <!-- {name} --> and <!-- end of {name} --> once, in this order; found {count}."
+        )
+    return filled
+
+
+def _sentences(cards: Sequence[Card]) -> list[tuple[Card, Judged]]:
+    return [(card, judged) for card in cards for judged in card.judged if judged.claim.source == "paper"]
+
+
+def _news(cards: Sequence[Card]) -> list[tuple[Card, Judged]]:
+    """Without what another reading says of the same runs, or of none."""
+    said = {(card.table, judged.claim.text): judged.verdict for card, judged in _sentences(cards) if card.main}
+    return [(c, j) for c, j in _sentences(cards) if c.main or said[c.table, j.claim.text] != j.verdict]
+
+
+def _headline(cards: Sequence[Card]) -> str:
+    main = [judged for card, judged in _sentences(cards) if card.main]
+    counts = ", ".join(f"{sum(j.outcome == outcome for j in main)} {outcome}" for outcome in OUTCOMES)
+    return (
+        f"The paper's {len(main)} sentences about its tables, each as trained (alpha itself): **{counts}**. "
+        "A verdict rests on an effect and its exact interval, wrong with a probability of at most 5 % on each side; "
+        "below five seeds nothing is decided."
+    )
+
+
+def _coverage(cards: Sequence[Card]) -> list[str]:
+    rows = []
+    for card in cards:
+        found = [judged.outcome for judged in card.judged if judged.claim.source == "paper"]
+        counts = " | ".join(str(found.count(outcome)) for outcome in OUTCOMES)
+        rows.append(f"| {card.table} | {_words(card.reading)} | {card.coverage} | {counts} |")
+    return [f"| table | reading | run | {' | '.join(OUTCOMES)} |", "|---" * 7 + "|", *rows]
+
+
+def _brief(judged: Judged) -> str:
+    v = judged.verdict
+    effect = "" if v.effect is None else f"effect {v.effect:+.2f}, "
+    numbers = f"{effect}90 % interval {judged.interval}" + (f", margin {v.margin:g}" if v.margin else "")
+    reduced = f", {judged.reduced}" if judged.reduced else ""
+    remedy = f"; {judged.remedy}" if judged.outcome == "undecided" else ""
+    return f"({numbers}{reduced}{remedy})"
+
+
+def _untested(cards: Sequence[Card]) -> list[str]:
+    lines = []
+    for card in cards:
+        found = [j.verdict for j in card.judged if j.outcome == "not tested" and j.claim.source == "paper"]
+        if not (card.main and found):
+            continue
+        known = sorted({v.seeds_needed for v in found if v.seeds_needed is not None})
+        beyond = sum(v.seeds_needed is None for v in found)
+        takes = [f"{' to '.join(map(str, dict.fromkeys((known[0], known[-1]))))} seeds would decide"] if known else []
+        takes += [f"{beyond} would take more than 1000"] if beyond else []
+        count = "1 sentence" if len(found) == 1 else f"{len(found)} sentences"
+        lines.append(f"- {_place(card)}: {count}; {', '.join(takes)} (`kmixup reproduce {card.table}`)")
+    return lines or ["Nothing."]
+
+
+def _not_borne(cards: Sequence[Card]) -> list[str]:
+    found = [(c, j) for c, j in _sentences(cards) if c.main and j.verdict.borne is False]
+    lines = []
+    for card, judged in found:
+        v = judged.verdict
+        against = f", where more than {v.margin:g} is claimed" if v.margin else ""
+        lines.append(
+            f"- {_place(card)}: {judged.claim.text} By its printed numbers the effect is {v.published:+.2f}{against}."
+        )
+    return lines or ["Nothing."]
+
+
+def _sentence(table: str, other: str, duel: Duel) -> str:
+    ranges = [duel.ratio, *duel.without.values()]
+    if all(low > 1 for low, _ in ranges):
+        says = f"the numbers fit training with alpha itself better than {other}, whichever data set is left out"
+    elif all(high < 1 for _, high in ranges):
+        says = f"the numbers fit {other} better than training with alpha itself, whichever data set is left out"
+    elif duel.ratio[0] <= 1 <= duel.ratio[1]:
+        says = f"these cells do not tell training with alpha itself from {other}"
+    else:
+        turning = [d for d, (low, high) in duel.without.items() if low <= 1 <= high or (low > 1) != (duel.ratio[0] > 1)]
+        better = "training with alpha itself" if duel.ratio[0] > 1 else other
+        says = f"the numbers fit {better} better, but that hangs on {', '.join(turning)}"
+    return f"- {table}: {says}."
+
+
+def _ratio(ratio: tuple[float, float]) -> str:
+    words = ["over 1000" if end > 1000 else "under 0.001" if end < 0.001 else f"{end:.2g}" for end in ratio]
+    return " to ".join(dict.fromkeys(words))
+
+
+def _words(reading: str) -> str:
+    return reading.replace("-", " ") if reading in READINGS else "several"
+
+
+def _place(card: Card) -> str:
+    return card.table if card.main else f"{card.table} {_words(card.reading)}"

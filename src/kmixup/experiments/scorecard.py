@@ -1,0 +1,139 @@
+"""The scorecard: what of the paper holds, what is contradicted, what is open and what it would take. Pure.
+
+Every table is judged as trained (alpha itself), and under each other reading of the paper that has runs of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kmixup.experiments.claims import Judged
+from kmixup.experiments.misfit import Duel, Place, compare
+from kmixup.experiments.readings import AS_TRAINED, READINGS
+from kmixup.experiments.recipe import Recipe
+from kmixup.experiments.run import Run
+from kmixup.experiments.summary import Report, make_report
+from kmixup.experiments.trial import Trial
+
+__all__ = ["Card", "Scorecard", "make_scorecard"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A table under one reading.
+
+    Attributes:
+        table: Name of the table.
+        reading: Name of the reading; empty for a recipe that contrasts readings.
+        report: Its cells and verdicts.
+    """
+
+    table: str
+    reading: str
+    report: Report
+
+    @property
+    def main(self) -> bool:
+        """Whether this is what the table is judged by: training with alpha itself, as the released code does."""
+        return self.reading in ("", AS_TRAINED)
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """Its claims, decided."""
+        return self.report.verdicts
+
+    @property
+    def coverage(self) -> str:
+        """How much of the table was run."""
+        cells = [cell for cell in self.report.cells if cell.runs]
+        if not cells:
+            return "nothing"
+        seeds = sorted(len(cell.runs) for cell in cells)
+        span = f"{seeds[0]}" if seeds[0] == seeds[-1] else f"{seeds[0]} to {seeds[-1]}"
+        reduced = sum(cell.reduced for cell in cells)
+        text = f"{len(cells)} of {len(self.report.cells)} cells, {span} of {cells[0].cell.trials} seeds"
+        return text + (f", {reduced} cells on a reduced protocol" if reduced else "")
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All tables.
+
+    Attributes:
+        cards: Every table with claims, under each reading that it was run in; as trained first, run or not.
+        duels: As trained against another reading: names of the table and of the other reading, and the comparison.
+    """
+
+    cards: tuple[Card, ...]
+    duels: tuple[tuple[str, str, Duel], ...]
+
+
+def make_scorecard(recipes: Sequence[Recipe], runs: Sequence[Run]) -> Scorecard:
+    """Judge every claim of these tables, and compare the readings.
+
+    Args:
+        recipes: The tables.
+        runs: Any runs; those of other recipes are left out.
+    """
+    cards: list[Card] = []
+    duels: list[tuple[str, str, Duel]] = []
+    for recipe in recipes:
+        readings = _readings(recipe, runs)
+        if recipe.claims:
+            reports = [make_report(recipe.read_as(name) if name else recipe, runs) for name in readings]
+            cards += [Card(recipe.name, name, each) for name, each in zip(readings, reports, strict=True)]
+        # Table 2 repeats the cells of other tables, which are compared there.
+        if readings[0] and not any(_ids(recipe) > _ids(other) for other in recipes):
+            duels += [(recipe.name, name, duel) for name, duel in _duels(recipe, runs)]
+    return Scorecard(tuple(cards), tuple(duels))
+
+
+def _readings(recipe: Recipe, runs: Sequence[Run]) -> list[str]:
+    """As trained, and every other reading with runs of its own; none for a recipe that contrasts readings."""
+    main = _ids(recipe.read_as(AS_TRAINED))
+    if len(main) < len(_ids(recipe)):
+        return [""]
+    made = {run.trial.cell_id for run in runs}
+    others = [name for name in READINGS if name != AS_TRAINED and (_ids(recipe.read_as(name)) - main) & made]
+    return [AS_TRAINED, *others]
+
+
+def _ids(recipe: Recipe) -> set[str]:
+    return {cell.settings.cell_id for cell in recipe.cells}
+
+
+def _duels(recipe: Recipe, runs: Sequence[Run]) -> list[tuple[str, Duel]]:
+    """The main reading against each other one, and each with the plain distance, by name.
+
+    From runs of the full protocol that did not diverge, on the cells that have a printed error.
+    """
+    errors: dict[str, list[float]] = {}
+    for run in runs:
+        if run.final_error is not None:
+            errors.setdefault(_without_seed(run.trial), []).append(100 * run.final_error)
+    main = recipe.read_as(AS_TRAINED)
+    found = []
+    for name, other in _variants(recipe).items():
+        touched, reference = [], []
+        for one, two in zip(main.cells, other.cells, strict=True):
+            ids = [_without_seed(cell.settings) for cell in (one, two)]
+            ours = {side: errors[id_] for side, id_ in zip(("one", "other"), ids, strict=True) if id_ in errors}
+            printed = one.published
+            if printed.error is not None and ours:
+                place = Place(one.settings.dataset, printed.error, one.trials, printed.confidence, ours)
+                (reference if ids[0] == ids[1] else touched).append(place)
+        duel = compare("one", "other", touched, reference)
+        found += [(name, duel)] if duel is not None else []
+    return found
+
+
+def _variants(recipe: Recipe) -> dict[str, Recipe]:
+    readings = {name.replace("-", " "): recipe.read_as(name) for name in READINGS}
+    plain = {f"{name}, plain distance": read.override(metric="euclidean") for name, read in readings.items()}
+    return {name: read for name, read in {**readings, **plain}.items() if name != AS_TRAINED.replace("-", " ")}
+
+
+def _without_seed(trial: Trial) -> str:
+    """What all seeds of one protocol share."""
+    return trial.model_copy(update={"seed": 0}).id
