@@ -77,9 +77,13 @@ def test_claims_are_listed_for_every_table_or_for_some(folder):
     every = kmixup("claims").output
     assert "## table1: " in every
     assert "## table9: " in every
-    assert "0 held, 0 not held, " in every
+    assert "**0 held, 0 contradicted, 0 undecided, " in every
     assert kmixup("claims", "table9", "--to", "new/claims.md").exit_code == 0
     assert "## table1: " not in (folder / "new" / "claims.md").read_text()
+    assert "No two readings have been run" in kmixup("claims", "table9", "--readings").output
+    (folder / "page.md").write_text("a\n<!-- scorecard -->\n<!-- end of scorecard -->\nb\n")
+    assert kmixup("claims", "table9", "--into", "page.md").output == ""
+    assert (folder / "page.md").read_text().startswith("a\n<!-- scorecard -->\nThe paper's 6 sentences")
 
 
 def test_a_broken_run_file_is_named_and_run_again(folder):

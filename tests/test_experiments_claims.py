@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from kmixup.experiments.claims import comparable, formula, judge_claim
+from kmixup.experiments.misfit import Duel
 from kmixup.experiments.recipe import Claim, read_recipe, recipe_names
 from kmixup.experiments.report import claims_to_markdown, fill, readings_to_markdown, scorecard_to_markdown
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
 from kmixup.experiments.runs import RunStore
-from kmixup.experiments.scorecard import make_scorecard
+from kmixup.experiments.scorecard import Scorecard, make_scorecard
 
 ROOT = Path(__file__).parents[1]
 
@@ -425,3 +426,35 @@ def test_the_committed_list_of_claims_is_what_the_committed_runs_say(committed):
 def test_the_scorecard_of_paper_md_is_what_the_committed_runs_say(committed):
     page = (ROOT / "PAPER.md").read_text()
     assert fill(page, "scorecard", scorecard_to_markdown(committed)) == page
+
+
+@pytest.mark.parametrize(
+    ("ratio", "without", "sentence"),
+    [
+        (
+            (2.0, 9.0),
+            {},
+            "as trained fits the printed numbers better than as printed, on the one data set that was run",
+        ),
+        ((2.0, 9.0), {"a": (1.1, 3.0), "b": (2.0, 2.0)}, "better than as printed, whichever data set is left out"),
+        ((0.1, 0.9), {"a": (0.1, 0.2)}, "as printed fits the printed numbers better than as trained, whichever"),
+        ((0.1, 1.9), {"a": (0.1, 0.2)}, "these cells do not tell as trained from as printed"),
+        (
+            (2.0, 9.0),
+            {"a": (0.1, 0.2), "b": (0.5, 2.0), "c": (3.0, 4.0)},
+            "better than as printed, but that hangs on a, b",
+        ),
+        ((0.1, 0.2), {"a": (2.0, 3.0), "b": (0.1, 0.2)}, "better than as trained, but that hangs on a"),
+    ],
+)
+def test_the_sentence_on_two_readings_claims_no_more_than_their_range(ratio, without, sentence):
+    duel = Duel("one", "other", 3, (0.5, 2000.0), 0.1, ratio, without)
+    text = readings_to_markdown(Scorecard((), (("table9", "as printed", duel),)))
+    assert f"- table9: {sentence}" in text or f" {sentence}." in text
+    assert "| table9 | 3 | as printed | 0.50 against 2000.00 | " in text
+
+
+def test_ratios_beyond_a_thousand_are_not_spelt_out():
+    duel = Duel("one", "other", 3, (0.5, 2.0), 0.1, (1e-9, 1e30), {"a": (2e6, 3e7)})
+    text = readings_to_markdown(Scorecard((), (("table9", "as printed", duel),)))
+    assert "| under 0.001 to over 1000 | a: over 1000 |" in text

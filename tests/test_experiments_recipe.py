@@ -105,6 +105,12 @@ def test_where_keeps_the_cells_with_one_of_the_values():
         recipe.where(k=3)
 
 
+def test_claims_are_about_the_whole_table():
+    recipe = read_recipe("table1")
+    assert recipe.where().claims == recipe.where(model="fc").claims == recipe.claims
+    assert recipe.where(group="b").claims == ()
+
+
 def test_override_changes_every_cell_and_refuses_nonsense():
     recipe = read_recipe("table1").override(trials=2, epochs=7, metric="euclidean", lr=None)
     assert {(c.trials, c.settings.epochs, c.settings.metric) for c in recipe.cells} == {(2, 7, "euclidean")}

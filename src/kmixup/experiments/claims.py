@@ -82,11 +82,11 @@ class Judged:
 
     @property
     def remedy(self) -> str:
-        """How many seeds would decide."""
+        """How many seeds would decide, with 80 % power."""
         needed = self.verdict.seeds_needed
-        if needed is None:
-            return "more than 1000 seeds, or another effect, would be needed to decide"
-        return f"{needed} seeds of each cell would decide"
+        which = "found" if self.verdict.published is None else "printed"
+        seeds = "more than 1000 seeds" if needed is None else f"{needed} seeds"
+        return f"{seeds} of each cell would decide if the {which} effect is the true one"
 
 
 def judge_claim(

@@ -155,8 +155,9 @@ class Recipe:
     claims: tuple[Claim, ...]
 
     def where(self, **where: Any) -> Recipe:
-        """The same recipe with those cells only whose settings have one of these values, and without its claims: they
-        are about the whole table.
+        """The same recipe with those cells only whose settings have one of these values.
+
+        Claims are about the whole table: where a cell is left out, they are too.
 
         Raises:
             ValueError: If a name is not a setting, or no cell is left.
@@ -168,7 +169,7 @@ class Recipe:
         if not cells:
             values = {name: sorted({cell.value(name) for cell in self.cells}, key=str) for name in where}
             raise ValueError(f"no cell of {self.name} has {where}. It has {values}.")
-        return replace(self, cells=cells, claims=())
+        return replace(self, cells=cells, claims=self.claims if len(cells) == len(self.cells) else ())
 
     def override(self, trials: int | None = None, **settings: Any) -> Recipe:
         """The same recipe with other settings in every cell, and another number of trials; None leaves them.

@@ -137,7 +137,7 @@ def _untested(cards: Sequence[Card]) -> list[str]:
         takes = [f"{' to '.join(map(str, dict.fromkeys((known[0], known[-1]))))} seeds would decide"] if known else []
         takes += [f"{beyond} would take more than 1000"] if beyond else []
         count = "1 sentence" if len(found) == 1 else f"{len(found)} sentences"
-        lines.append(f"- {_place(card)}: {count}; {', '.join(takes)} (`kmixup reproduce {card.table}`)")
+        lines.append(f"- {_place(card)}: {count}; {', '.join(takes)} (`{_command(card)}`)")
     return lines or ["Nothing."]
 
 
@@ -155,16 +155,17 @@ def _not_borne(cards: Sequence[Card]) -> list[str]:
 
 def _sentence(table: str, other: str, duel: Duel) -> str:
     ranges = [duel.ratio, *duel.without.values()]
-    if all(low > 1 for low, _ in ranges):
-        says = f"the numbers fit training with alpha itself better than {other}, whichever data set is left out"
-    elif all(high < 1 for _, high in ranges):
-        says = f"the numbers fit {other} better than training with alpha itself, whichever data set is left out"
+    sides = ("as trained", other)
+    left_out = "whichever data set is left out" if duel.without else "on the one data set that was run"
+    if all(low > 1 for low, _ in ranges) or all(high < 1 for _, high in ranges):
+        better, worse = sides if duel.ratio[0] > 1 else sides[::-1]
+        says = f"{better} fits the printed numbers better than {worse}, {left_out}"
     elif duel.ratio[0] <= 1 <= duel.ratio[1]:
-        says = f"these cells do not tell training with alpha itself from {other}"
+        says = f"these cells do not tell {sides[0]} from {sides[1]}"
     else:
+        better, worse = sides if duel.ratio[0] > 1 else sides[::-1]
         turning = [d for d, (low, high) in duel.without.items() if low <= 1 <= high or (low > 1) != (duel.ratio[0] > 1)]
-        better = "training with alpha itself" if duel.ratio[0] > 1 else other
-        says = f"the numbers fit {better} better, but that hangs on {', '.join(turning)}"
+        says = f"{better} fits the printed numbers better than {worse}, but that hangs on {', '.join(turning)}"
     return f"- {table}: {says}."
 
 
@@ -175,6 +176,11 @@ def _ratio(ratio: tuple[float, float]) -> str:
 
 def _words(reading: str) -> str:
     return reading.replace("-", " ") if reading in READINGS else "several"
+
+
+def _command(card: Card) -> str:
+    own = card.report.recipe.name == card.table
+    return f"kmixup reproduce {card.table}" + ("" if own else f" --reading {card.reading}")
 
 
 def _place(card: Card) -> str:
