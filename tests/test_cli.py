@@ -82,8 +82,8 @@ def test_claims_are_listed_for_every_table_or_for_some(folder):
     assert "## table1: " not in (folder / "new" / "claims.md").read_text()
     assert "No two readings have been run" in kmixup("claims", "table9", "--readings").output
     (folder / "page.md").write_text("a\n<!-- scorecard -->\n<!-- end of scorecard -->\nb\n")
-    assert kmixup("claims", "table9", "--into", "page.md").output == ""
-    assert (folder / "page.md").read_text().startswith("a\n<!-- scorecard -->\nThe paper's 6 sentences")
+    assert kmixup("claims", "table9", "--into", "page.md").output == "wrote page.md\n"
+    assert (folder / "page.md").read_text().startswith("a\n<!-- scorecard -->\nThe paper's 5 sentences")
 
 
 def test_a_broken_run_file_is_named_and_run_again(folder):
