@@ -168,8 +168,19 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
             )
     report = make_report(recipe, runs)
     (table,) = attack_tables(report)
-    assert table.epsilons == ("0.5", "1", "2", "4", "8", "16")
+    assert table.sizes == ("0.5", "1", "2", "4", "8", "16")
     assert table.rows[0][0] == "k = 1, alpha = 10"
     assert table.rows[0][1][-1] == "18.60 ± 0.50 (2 of 30) | 18.10 | +0.50"
-    assert "18.60 ± 0.50 (2)* \\| 18.10 \\| +0.50" in to_markdown(report)
+    assert "18.60 ± 0.50 (2 of 30) \\| 18.10 \\| +0.50" in to_markdown(report)
+    assert "## MNIST, LeNet: error under FGSM, by epsilon in 1/255" in to_markdown(report)
     assert "18.60 ± 0.50 (2 of 30) | 18.10 | +0.50" in to_html(report)
+
+    noisy = [run.model_copy(update={"noise_error": {"0.5": 0.25, "0.1": 0.02 + 0.01 * run.trial.seed}}) for run in runs]
+    attacked, table = attack_tables(make_report(recipe, noisy))
+    assert attacked == attack_tables(report)[0]
+    assert table.title == "MNIST, LeNet: error under Gaussian noise, by standard deviation"
+    assert table.sizes == ("0.1", "0.5")
+    assert table.rows[1] == (
+        "k = 16, alpha = 10",
+        ("2.50 ± 0.50 (2 of 30) | — | —", "25.00 ± 0.00 (2 of 30) | — | —"),
+    )

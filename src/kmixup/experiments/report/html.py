@@ -27,8 +27,8 @@ def to_html(report: Report) -> str:
             body.append(f"<tr><th>{escape(row)}</th>{entries}</tr>")
         body.append(f"</table><p>{escape(distance(grid))}</p>")
     for table in attack_tables(report):
-        head = "".join(f"<th>{escape(epsilon)}</th>" for epsilon in table.epsilons)
-        body.append(f"<h2>{escape(table.title)}: error under FGSM, by epsilon in 1/255</h2>")
+        head = "".join(f"<th>{escape(size)}</th>" for size in table.sizes)
+        body.append(f"<h2>{escape(table.title)}</h2>")
         body.append(f"<table><tr><th></th>{head}</tr>")
         for name, row in table.rows:
             entries = "".join(f"<td>{escape(entry)}</td>" for entry in row)

@@ -23,8 +23,8 @@ def to_markdown(report: Report) -> str:
             lines.append(f"| {row} | " + " | ".join(entries) + " |")
         lines += ["", distance(grid), ""] if distance(grid) else [""]
     for table in attack_tables(report):
-        lines += [f"## {table.title}: error under FGSM, by epsilon in 1/255", ""]
-        lines += ["| | " + " | ".join(table.epsilons) + " |", "|---" * (len(table.epsilons) + 1) + "|"]
+        lines += [f"## {table.title}", ""]
+        lines += ["| | " + " | ".join(table.sizes) + " |", "|---" * (len(table.sizes) + 1) + "|"]
         for name, entries in table.rows:
             escaped = [entry.replace("|", "\\|") for entry in entries]
             lines.append(f"| {name} | " + " | ".join(escaped) + " |")

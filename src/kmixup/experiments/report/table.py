@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,46 +51,50 @@ def entry_text(cell: CellReport | None) -> str:
 
 @dataclass(frozen=True)
 class AttackTable:
-    """Errors under attack of the cells of one part of a table.
+    """Errors of the cells of one part of a table on inputs made worse.
 
     Attributes:
-        title: Of the part.
-        epsilons: Sizes of the attacks, in 1/255 of the pixel range.
-        rows: Name of the cell, and an entry per epsilon: ours ± standard error (n) | published | difference.
+        title: Of the part, and how the inputs are made worse.
+        sizes: Sizes of the attacks or of the noise, as texts.
+        rows: Name of the cell, and an entry per size: ours ± standard error (n) | published | difference.
     """
 
     title: str
-    epsilons: tuple[str, ...]
+    sizes: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def attack_tables(report: Report) -> list[AttackTable]:
-    """The parts of a report that have runs or published numbers under attack."""
+    """The parts of a report that have runs or published numbers under attack, and those with runs under noise."""
     tables = []
     for group, title in report.recipe.groups.items():
-        cells = [
-            cell
-            for cell in report.cells
-            if cell.cell.group == group and (cell.cell.published.attack or any(run.attack_error for run in cell.runs))
-        ]
-        varied = varied_settings([cell.cell.settings for cell in cells])
-        names = {name for cell in cells for name in cell.cell.published.attack}
-        names |= {name for cell in cells for run in cell.runs for name in run.attack_error}
-        epsilons = tuple(sorted(names, key=float))
-        rows = tuple(
-            (
-                cell_name(cell.cell, varied),
-                tuple(_attack_entry(cell, epsilon) for epsilon in epsilons),
-            )
-            for cell in cells
-        )
-        if rows:
-            tables.append(AttackTable(title, epsilons, rows))
+        mine = [cell for cell in report.cells if cell.cell.group == group]
+        attacked = [([run.attack_error for run in cell.runs], cell.cell.published.attack) for cell in mine]
+        noisy = [([run.noise_error for run in cell.runs], {}) for cell in mine]
+        tables += _worsened(f"{title}: error under FGSM, by epsilon in 1/255", mine, attacked)
+        tables += _worsened(f"{title}: error under Gaussian noise, by standard deviation", mine, noisy)
     return tables
 
 
-def _attack_entry(cell: CellReport, epsilon: str) -> str:
-    errors = [100 * run.attack_error[epsilon] for run in cell.runs if epsilon in run.attack_error]
-    published = cell.cell.published.attack.get(epsilon)
+# Errors of the runs by size, shares; published errors by size, percent.
+_Worsened = tuple[Sequence[Mapping[str, float]], Mapping[str, float]]
+
+
+def _worsened(title: str, cells: Sequence[CellReport], errors: Sequence[_Worsened]) -> list[AttackTable]:
+    found = [(cell, ours, printed) for cell, (ours, printed) in zip(cells, errors, strict=True) if printed or any(ours)]
+    sizes = tuple(sorted({size for _, ours, printed in found for of in (*ours, printed) for size in of}, key=float))
+    varied = varied_settings([cell.cell.settings for cell, _, _ in found])
+    rows = [
+        (cell_name(cell.cell, varied), tuple(_attack_entry(cell, size, ours, printed) for size in sizes))
+        for cell, ours, printed in found
+    ]
+    return [AttackTable(title, sizes, tuple(rows))] if rows else []
+
+
+def _attack_entry(
+    cell: CellReport, size: str, ours: Sequence[Mapping[str, float]], printed: Mapping[str, float]
+) -> str:
+    errors = [100 * of[size] for of in ours if size in of]
+    published = printed.get(size)
     difference = "—" if published is None or not errors else f"{np.mean(errors) - published:+.2f}"
     return " | ".join([cell.estimate_text(errors), "—" if published is None else f"{published:.2f}", difference])

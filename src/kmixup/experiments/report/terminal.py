@@ -24,9 +24,9 @@ def print_report(report: Report, console: Console) -> None:
         if distance(grid):
             console.print(distance(grid), highlight=False)
     for attacks in attack_tables(report):
-        console.print(f"\n[italic]{escape(attacks.title)}[/italic]: error under FGSM, by epsilon in 1/255")
-        rows = [(name, dict(zip(attacks.epsilons, entries, strict=True))) for name, entries in attacks.rows]
-        print_table("", attacks.epsilons, rows, console, together=False)
+        console.print(f"\n[italic]{escape(attacks.title)}[/italic]")
+        rows = [(name, dict(zip(attacks.sizes, entries, strict=True))) for name, entries in attacks.rows]
+        print_table("", attacks.sizes, rows, console, together=False)
     colours = {"held": "green", "contradicted": "red", "undecided": "yellow", "not tested": "dim"}
     for verdict in report.verdicts:
         console.print(f"[{colours[verdict.outcome]}]{verdict.outcome}[/]: {escape(verdict.claim.text)}")
