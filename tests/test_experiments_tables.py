@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kmixup.experiments.datasets import load_data
+from kmixup.experiments.datasets.columns import is_missing, is_number
 
 HEAD = ["length", "width", "weight", "kind"]
 KINDS = ["ant", "bee", "fly"]
@@ -435,3 +440,37 @@ def test_two_files_of_one_name_are_two_sources(tmp_path):
     assert read(path="same.csv").source != first
     write(rows(), name="copy.csv")
     assert read(path="copy.csv").source == first
+
+
+# --- any table, as any program would write it -------------------------------------------------------------------------
+
+cells = st.floats(-1e6, 1e6).map(lambda value: f"{value:.3f}") | st.integers(-999, 999).map(lambda value: f"{value}.5")
+labels = st.lists(st.text(st.characters(categories=["L"]), min_size=1, max_size=8), min_size=2, max_size=4, unique=True)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    numbers=st.lists(st.lists(cells, min_size=3, max_size=3), min_size=12, max_size=30),
+    kinds=labels.filter(lambda words: not any(is_missing(word) or is_number(word) for word in words)),
+    delimiter=st.sampled_from(",;\t|"),
+    decimal=st.sampled_from(".,"),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    header=st.booleans(),
+    packed=st.booleans(),
+)
+def test_a_table_is_the_same_however_it_is_written(
+    numbers, kinds, delimiter, decimal, end, quoting, encoding, header, packed
+):
+    table = [[*row, kinds[i % len(kinds)]] for i, row in enumerate(numbers)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    writer.writerows([["a b", "c", "d", "the class"]] * header)
+    writer.writerows([*(value.replace(".", decimal) for value in row[:-1]), row[-1]] for row in table)
+    content = text.getvalue().encode(encoding)
+    Path("t.csv").write_bytes(gzip.compress(content) if packed else content)
+    order = sorted(set(kinds))
+    floats = torch.tensor([[float(value) for value in row] for row in numbers]).tolist()
+    wanted = sorted([*point, order.index(row[-1])] for point, row in zip(floats, table, strict=True))
+    assert points(read()) == wanted
