@@ -44,6 +44,8 @@ def test_options_are_read_by_their_types_and_defaults_are_written_out():
     ("options", "message"),
     [
         ({"augment": "maybe"}, r"dataset_options.augment must be a valid boolean.*, got 'maybe'\."),
+        ({"n": True}, r"dataset_options.n must be a number, got True"),
+        ({"share": False}, r"dataset_options.share must be a number, got False"),
         ({"n": 1.5}, r"dataset_options.n must be a valid integer.*, got 1.5"),
         ({"share": "half"}, "dataset_options.share must be a valid number.*, got 'half'"),
         ({"words": {"up": 1}}, "dataset_options.words .*, got {'up': 1}"),

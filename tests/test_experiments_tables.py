@@ -370,7 +370,14 @@ def test_other_arrays_are_refused_with_their_shapes(arrays):
             {},
             "as most, 5; line 1 of t.csv has 4.*a header that lacks a name",
         ),
-        ([["", *HEAD], *([str(i), *row] for i, row in enumerate(rows()))], {}, r"counts the rows.*drop=\[0\]"),
+        *(
+            (
+                [[name, *HEAD], *([str(start + i), *row] for i, row in enumerate(rows()))],
+                {},
+                r"counts the rows.*drop=\[0\]",
+            )
+            for name, start in (("", 1), ("Unnamed: 0", 0), ("__index_level_0__", 0))
+        ),
         ([HEAD, *rows()], {"class_column": 99}, r"class_column must be 0 \.\.\. 3.*got 99; t.csv has 4 columns"),
         ([HEAD, *rows()], {"class_column": "knd"}, r"class_column must be 'kind', or another of: length, .*got 'knd'"),
         (rows(), {"class_column": "kind"}, "class_column must be .* for the file has no header, got 'kind'"),

@@ -149,10 +149,13 @@ def _read(where: str, parameter: inspect.Parameter, value: Any) -> Any:
     except PydanticUserError:  # a type that is its own judge
         adapter = TypeAdapter(kind)
     try:
-        return adapter.validate_python([value] if _means_a_list_of_one(kind, value) else value)
+        read = adapter.validate_python([value] if _means_a_list_of_one(kind, value) else value)
     except ValidationError as error:
         wanted = dict.fromkeys(part["msg"].replace("Input should", "must", 1) for part in error.errors())
         raise ValueError(f"{where} {' or '.join(wanted)}, got {value!r}.") from None
+    if isinstance(value, bool) and type(read) in (int, float):
+        raise ValueError(f"{where} must be a number, got {value!r}.")
+    return read
 
 
 def _means_a_list_of_one(kind: Any, value: Any) -> bool:

@@ -217,7 +217,9 @@ def classes(table: Table, column: int, names: Sequence[str]) -> list[str]:
 
 def count_column(table: Table, column: int) -> bool:
     """Whether a column has no name of its own and counts the rows: what pandas and R write beside a table."""
-    if table.names is None or not re.fullmatch(r"|Unnamed: \d+|\.\.\.1|rownames|index", table.names[column]):
+    if table.names is None or not re.fullmatch(
+        r"|Unnamed: \d+|\.\.\.1|rownames|index|__index_level_\d+__", table.names[column]
+    ):
         return False
     cells = [str(cell).removesuffix(".0") for cell in table.columns[column]]
     return any(cells == [str(row + start) for row in range(len(cells))] for start in (0, 1))

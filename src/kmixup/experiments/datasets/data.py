@@ -66,7 +66,7 @@ class Data:
         digest = hashlib.sha256()
         for part in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{list(part.shape)}\n".encode())
-            digest.update(part.contiguous().numpy().data)
+            digest.update(part.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 

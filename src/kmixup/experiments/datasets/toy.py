@@ -97,7 +97,7 @@ def swiss_roll(
     stop: float = 4.5 * math.pi,
     scale: float = 0.94,
 ) -> Data:
-    r"""Two arms of an Archimedean spiral, half a turn apart, one class each: :math:`r = scale \cdot t`.
+    """Two arms of an Archimedean spiral (radius = scale * angle), half a turn apart, one class each.
 
     Args:
         data_dir: Not used.
