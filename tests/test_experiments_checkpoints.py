@@ -227,9 +227,9 @@ def test_a_kept_model_is_not_attacked_on_other_data_than_it_was_trained_on(tmp_p
 
 def test_a_model_of_another_trial_is_not_attacked(tmp_path):
     one, other = trial(epochs=1), trial(epochs=1, seed=5)
-    run_file = RunStore(tmp_path).put(run(one))
-    run(other, models=tmp_path)
-    model_path(tmp_path, other).rename(model_path(tmp_path, one))
+    made, strange = run(one), run(other, models=tmp_path)
+    run_file = RunStore(tmp_path).put(made)
+    model_path(tmp_path, other, strange.origin).rename(model_path(tmp_path, one, made.origin))
     with pytest.raises(ValueError, match="belongs to trial"):
         attack_run(run_file)
 

@@ -2,12 +2,19 @@
 
 import copy
 import math
+import os
+import shutil
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
+import kmixup
 from kmixup import KMixup, assign, cost_matrix, min_lam_sq, transport_cost
 from kmixup.experiments.datasets import DATASETS, Data
 from kmixup.experiments.datasets.data import normalise
@@ -269,6 +276,63 @@ def test_a_run_knows_its_data_its_options_and_the_core_that_matched():
     assert made.options["model"] == {"hidden": [16], "input_scale": 1.0}  # a default, written out
     assert made.environment.core in ("native", "reference")
     assert made.seconds.cpu > 0
+
+
+def test_the_commit_of_somebody_elses_repository_is_not_taken_for_kmixups(tmp_path):
+    """A virtual environment lies in a project of the user's, with a repository of its own."""
+    project = tmp_path / "project"
+    installed = project / ".venv" / "kmixup"
+    shutil.copytree(Path(kmixup.__file__).parent, installed, ignore=shutil.ignore_patterns("__pycache__"))
+    (project / ".gitignore").write_text(".venv\n")
+    identity = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "my own work"]):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    script = "from kmixup.experiments.provenance import commit; print(repr(commit()))"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(installed.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == "''"
+
+
+class Apple(TorchFunctionMode):
+    """Stands for a device without float64: what is moved to mps stays on the CPU, and is refused in float64."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        name = getattr(function, "__name__", "")
+        moved = name == "to" and any(str(each) == "mps" for each in (*args[1:], *kwargs.values()))
+        if moved:
+            if args[0].dtype == torch.float64 and torch.float32 not in args[1:]:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+            args = tuple("cpu" if str(each) == "mps" else each for each in args)
+            kwargs = {key: "cpu" if str(each) == "mps" else each for key, each in kwargs.items()}
+        on_it = any(getattr(each, "on_apple", False) for each in args if isinstance(each, torch.Tensor))
+        if on_it and (name == "double" or torch.float64 in (*args[1:], *kwargs.values())):
+            raise TypeError("the MPS framework doesn't support float64")
+        made = function(*args, **kwargs)
+        if moved and made is args[0]:
+            made = made.clone()
+        for each in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(each, torch.Tensor) and (moved or on_it) and name not in ("cpu", "numpy", "item"):
+                each.on_apple = True
+        return made
+
+
+@pytest.mark.parametrize("settings", [{"method": "erm"}, {"k": 4, "alpha": 1.0}, {"k": 64, "alpha": 1.0}])
+@pytest.mark.filterwarnings("ignore:a batch of 32 is too small")
+def test_a_device_without_float64_trains(settings):
+    with Apple():
+        refused = torch.zeros(2).to("mps")
+        with pytest.raises(TypeError, match="float64"):
+            refused.double()
+        under_way = Training(trial(epochs=1, **settings), device="mps")
+        under_way.epoch()
+    assert len(under_way.state_dict()["curves"]["test_error"]) == 1
 
 
 def test_points_held_out_are_training_points_that_are_not_trained_on():

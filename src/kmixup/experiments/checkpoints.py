@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from kmixup.experiments.files import write_whole
+from kmixup.experiments.run import Origin
 from kmixup.experiments.trial import Trial
 
 
@@ -34,9 +35,9 @@ def checkpoint_path(folder: Path, trial: Trial) -> Path:
     return folder / f"{trial.id}.ckpt"
 
 
-def model_path(folder: Path, trial: Trial) -> Path:
-    """Where a trial's trained model is."""
-    return folder / f"{trial.id}.safetensors"
+def model_path(folder: Path, trial: Trial, origin: Origin) -> Path:
+    """Where the model is that a trial trained on some data."""
+    return folder / f"{trial.id}-{origin.tag}.safetensors"
 
 
 def save_checkpoint(folder: Path, trial: Trial, state: dict[str, Any]) -> Path | None:
@@ -87,26 +88,26 @@ def load_checkpoint(folder: Path, trial: Trial, **belongs_to: Any) -> dict[str, 
     return state
 
 
-def save_model(model: nn.Module, trial: Trial, folder: Path) -> Path:
+def save_model(model: nn.Module, trial: Trial, origin: Origin, folder: Path) -> Path:
     """Write the weights and buffers of a trained model, with the id of its trial, as safetensors."""
-    path = model_path(folder, trial)
+    path = model_path(folder, trial, origin)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(path, save(tensors, metadata={"trial": trial.id}))
+    write_whole(path, save(tensors, metadata={"trial": trial.id, "origin": origin.tag}))
     return path
 
 
-def load_model(model: nn.Module, trial: Trial, folder: Path) -> None:
+def load_model(model: nn.Module, trial: Trial, origin: Origin, folder: Path) -> None:
     """Read a trained model's weights into a model of the same architecture.
 
     Raises:
         FileNotFoundError: If the trial was trained without keeping its model.
-        ValueError: If the file belongs to another trial.
+        ValueError: If the file belongs to another trial, or to other data.
     """
-    path = model_path(folder, trial)
+    path = model_path(folder, trial, origin)
     if not path.exists():
         raise FileNotFoundError(f"no trained model {path}. Train with `kmixup train ... --keep`, which writes it.")
     with safe_open(path, framework="pt") as file:
-        made_by = (file.metadata() or {}).get("trial")
-        if made_by != trial.id:
-            raise ValueError(f"{path} belongs to trial {made_by}, not to {trial.id}. Train this trial with --keep.")
+        said = file.metadata() or {}
+        if (said.get("trial"), said.get("origin")) != (trial.id, origin.tag):
+            raise ValueError(f"{path} belongs to trial {said.get('trial')}, not to this. Train this with --keep.")
         model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118

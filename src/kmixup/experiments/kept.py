@@ -39,5 +39,5 @@ def attack_run(
     if not run.comes_from(origin_of(trial, data.source)):
         raise ValueError(f"{run_file} was trained on other data or other code than are here. Give its --data-dir.")
     model = build_model(trial.model, tuple(data.x_test.shape[1:]), data.num_classes, trial.model_options)
-    load_model(model, trial, run_file.parent)
+    load_model(model, trial, run.origin, run_file.parent)
     return fgsm_errors(model.to(device), data.x_test.to(device), data.y_test.to(device), epsilons, data.mean, data.std)

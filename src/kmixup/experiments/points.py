@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,8 +33,10 @@ class Points:
 
     def to(self, device: torch.device) -> Points:
         """The same on a device."""
-        tensors = {name: getattr(self.data, name).to(device) for name in ("x_train", "y_train", "x_test", "y_test")}
-        return Points(replace(self.data, **tensors), self.x_validation.to(device), self.y_validation.to(device))
+        data = copy(self.data)  # checked already, in float64, which not every device has
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            object.__setattr__(data, name, getattr(data, name).to(device))
+        return Points(data, self.x_validation.to(device), self.y_validation.to(device))
 
     def calibrate(self, trial: Trial) -> Calibration | None:
         """The alpha_k and xi of a trial on these points; None without mixing."""

@@ -82,7 +82,7 @@ def run(
                 if on_epoch is not None:
                     on_epoch(training)
             if models is not None and here().first and not training.diverged:
-                save_model(training.model, trial, models)
+                save_model(training.model, trial, training.origin, models)
             return training.finish()
     finally:
         torch.set_num_threads(threads_before)
