@@ -1,36 +1,29 @@
 """The theory of k-mixup, executable: one function per definition, lemma and theorem. See PAPER.md for the map."""
 
 from kmixup.lam import ThetaMoments, local_lam_moments, theta_moments
+from kmixup.theory.bands import band_matches, printed_band, safe_band
 from kmixup.theory.clusters import (
     Balls,
     ClusterStudy,
-    band_matches,
     cluster_counts,
-    cluster_flow,
     cross_matches,
     cross_share_bound,
-    exact_up_to,
     expected_imbalance,
-    flow_cross_matches,
     imbalance,
-    printed_band,
-    safe_band,
     study_clusters,
 )
 from kmixup.theory.expansion import LOSSES, Expansion, expand, objective, objective_at
+from kmixup.theory.flow import cluster_flow, exact_up_to, flow_cross_matches
 from kmixup.theory.local import Couplings, all_couplings, local_distribution, local_distributions
+from kmixup.theory.manifolds import Manifold, sphere, swiss_roll, torus
 from kmixup.theory.reversion import MeanReversion, mean_reversion
 from kmixup.theory.support import (
-    Manifold,
     SupportStudy,
     excursion,
     manifold_share,
     manifold_share_bound,
     matching_rate,
-    sphere,
     study_support,
-    swiss_roll,
-    torus,
 )
 
 __all__ = [

@@ -9,8 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from kmixup.assignment import assign
-from kmixup.cost import cost_matrix
+from kmixup.matching import match_blocks
 
 # Every pair of k-subsets is one assignment and k partners in memory.
 _MAX_PARTNERS = 50_000_000
@@ -64,8 +63,8 @@ def all_couplings(x: Tensor, k: int) -> Couplings:
     diagonal = torch.arange(subsets)
     partner[diagonal, diagonal] = gamma
     upper = torch.triu_indices(subsets, subsets, offset=1)
-    for g, z in upper.split(max(1, _CHUNK // k**2), dim=1):
-        sigma = assign(cost_matrix(points[gamma[g]], points[gamma[z]]))
+    for g, z in upper.split(max(1, _CHUNK // k**2), dim=1) if subsets > 1 else ():
+        sigma = match_blocks(points[gamma[g]], points[gamma[z]], k)
         partner[g, z] = gamma[z].gather(1, sigma)
         partner[z, g] = gamma[g].gather(1, sigma.argsort(1))
     return Couplings(gamma, partner, len(points))
@@ -112,7 +111,7 @@ def local_distributions(
     rounds = -(-draws // blocks)
     for size in _chunks(rounds, blocks * k * k):
         gamma, zeta = (_random_subsets(size, n, blocks * k, generator).reshape(-1, k) for _ in range(2))
-        partner = zeta.gather(1, assign(cost_matrix(points[gamma], points[zeta])))
+        partner = zeta.gather(1, match_blocks(points[gamma], points[zeta], k))
         counts += _count(gamma, partner, n)
     counts += counts.T.clone()  # (zeta, gamma) is as likely as (gamma, zeta), and matched alike
     return counts / counts.sum(1, keepdim=True)
@@ -152,7 +151,7 @@ def local_distribution(
         others = others + (others >= index)  # skip the point itself
         gamma = torch.cat([torch.full((size, 1), index), others], dim=1)
         zeta = _random_subsets(size, n, k, generator)
-        sigma = assign(cost_matrix(points[gamma], points[zeta]))
+        sigma = match_blocks(points[gamma], points[zeta], k)
         counts += torch.bincount(zeta.gather(1, sigma[:, :1]).flatten(), minlength=n)
     return counts / draws
 
