@@ -1,16 +1,21 @@
-"""Closed forms against quadrature, golden values of the paper, and Algorithm 1 as printed."""
+"""Closed forms against quadrature, golden values of the paper, what mixers do in batches, Algorithm 1 as printed."""
 
 import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.sparse import csr_array
+from scipy.special import entr
 from scipy.stats import beta
 from sklearn.datasets import load_breast_cancer, load_iris
 
 from kmixup import (
+    Estimate,
+    KMixup,
     algorithm_1,
     alpha_for,
     assign,
@@ -22,6 +27,7 @@ from kmixup import (
     transport_cost,
 )
 from kmixup.calibration import RULES
+from kmixup.lam import mean_label_entropy
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -73,6 +79,20 @@ def test_min_lam_sq_rises_from_zero_to_a_quarter():
 @pytest.mark.parametrize("alpha", [1e-4, 0.05, 1, 30, 1e5])
 def test_alpha_for_inverts_min_lam_sq(alpha):
     assert alpha_for(min_lam_sq(alpha)) == pytest.approx(alpha, rel=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.2, 1, 7.5, 300])
+def test_the_mean_entropy_of_mixed_labels_equals_quadrature(alpha):
+    law = beta(alpha, alpha)
+
+    def entropy(u: float) -> float:
+        lam = law.ppf(u)
+        return float(entr(lam) + entr(1 - lam))
+
+    value, _ = quad(entropy, 0, 0.5, epsrel=1e-10, limit=400)
+    assert mean_label_entropy(alpha) == pytest.approx(2 * value, rel=1e-5, abs=1e-9)
+    assert mean_label_entropy(0) == 0
+    assert mean_label_entropy(math.inf) == math.log(2)
 
 
 def test_alpha_for_knows_the_limits():
@@ -149,8 +169,6 @@ def test_the_sqrt_rule_asks_for_the_square_root_of_the_ratio():
 
 def test_xi_is_the_root_mean_squared_perturbation_of_real_plans():
     # min(lam, 1 - lam) |x - partner|, over many batches of a mixer with alpha_k.
-    from kmixup import KMixup
-
     x = gaussian(512)
     found = calibrate(x, 8, 0.3, generator=generator())
     mixer = KMixup(8, found.alpha_k, lam_per="sample", generator=generator(1))
@@ -179,6 +197,136 @@ def test_an_unattainable_xi_is_reported_not_hidden(max_alpha):
     assert found.alpha_k == max_alpha
     assert found.xi_k < found.xi
     assert found.max_xi < found.xi
+
+
+def simulated(mixer: KMixup, x: torch.Tensor, batch: int, batches: int = 400) -> Estimate:
+    """Mean squared distance of partners in batches that a training loop would draw."""
+    draw = np.random.default_rng(5)
+    rows = [draw.choice(len(x), batch, replace=False) for _ in range(batches)]
+    return Estimate.of([mixer.plan(x[own]).stats(x[own]).matched_sq_distance for own in rows])
+
+
+def agree(a: Estimate, b: Estimate) -> bool:
+    return abs(a.mean - b.mean) < 5 * math.hypot(a.std_error, b.std_error)
+
+
+def test_d_k_is_the_mean_over_all_pairs_of_disjoint_sets():
+    x = gaussian(6, 2)
+    costs = []
+    for first in itertools.combinations(range(6), 2):
+        for second in itertools.combinations(sorted(set(range(6)) - set(first)), 2):
+            cost = cost_matrix(x[list(first)], x[list(second)])
+            costs.append(float(transport_cost(cost, assign(cost))))
+    found = calibrate(x, 2, 0.2, batch_size=4, pairs=40_000, generator=generator()).matched
+    assert found.std_error < 0.02 * found.mean
+    assert abs(found.mean - np.mean(costs)) < 5 * found.std_error
+
+
+@pytest.mark.parametrize(
+    ("options", "batch"),
+    [
+        ({}, 64),
+        ({}, 90),  # the last block is smaller
+        ({"pairing": "shuffle"}, 32),  # a sample meets itself in half of the blocks' draws
+        ({"metric": "cosine"}, 64),
+        ({"features": lambda batch: batch[:, :1]}, 64),
+    ],
+)
+def test_d_k_is_what_the_mixer_does_in_training(options, batch):
+    x = gaussian(100)
+    found = calibrate(x, KMixup(16, 1.0, **options), 0.2, batch_size=batch, generator=generator())
+    assert agree(found.matched, simulated(KMixup(16, 1.0, generator=generator(1), **options), x, batch))
+
+
+@pytest.mark.parametrize(("n", "k", "alpha_k"), [(64, 32, 0.437), (150, 16, 2.83)])
+def test_small_data_are_calibrated_to_sets_that_share_no_points(n, k, alpha_k):
+    if n == 150:
+        x = torch.tensor(load_iris().data)
+        x = (x - x.mean(0)) / x.std(0)
+    else:
+        x = torch.randn(64, 16, generator=generator())
+    found = calibrate(x, k, 0.2, pairs=100_000, generator=generator())
+    assert found.alpha_k == pytest.approx(alpha_k, rel=0.05)
+    assert found.matched.mean > matched_sq_distance(x, k, generator=generator()).mean  # those share points
+
+
+def test_calibrate_with_k_and_with_a_mixer_are_one():
+    x, mixer = gaussian(), KMixup(8, 5.0, generator=generator(7))
+    state = mixer.generator.get_state()
+    assert calibrate(x, mixer, 0.2, generator=generator()) == calibrate(x, 8, 0.2, generator=generator())
+    assert torch.equal(mixer.generator.get_state(), state)
+    assert mixer.alpha == 5.0
+
+
+def test_a_k_that_does_not_fit_the_batch_is_measured_as_the_mixer_shrinks_it():
+    x = gaussian(40)
+    with pytest.warns(UserWarning, match="too small for k=32: using k=16"):
+        found = calibrate(x, 32, 0.2, batch_size=32, generator=generator())
+    assert agree(found.matched, calibrate(x, 16, 0.2, batch_size=32, generator=generator(1)).matched)
+
+
+def test_the_interval_of_alpha_k_is_that_of_the_distance():
+    found = calibrate(gaussian(), 16, 0.2, generator=generator())
+    low, high = found.alpha_interval
+    assert low < found.alpha_k < high
+    near, far = found.matched.interval()
+    assert min_lam_sq(low) * far == pytest.approx(min_lam_sq(0.2) * found.sq_distance)
+    assert min_lam_sq(high) * near == pytest.approx(min_lam_sq(0.2) * found.sq_distance)
+    assert calibrate(gaussian(), 16, 0.2, "none", generator=generator()).alpha_interval == (0.2, 0.2)
+    assert calibrate(gaussian(), 1, 0.2).alpha_interval == (0.2, 0.2)
+
+
+def test_the_interval_of_alpha_k_covers_the_right_one():
+    x = gaussian(100)
+    right = calibrate(x, 8, 0.2, pairs=400_000, generator=generator(99)).alpha_k
+    intervals = [calibrate(x, 8, 0.2, pairs=2000, generator=generator(seed)).alpha_interval for seed in range(100)]
+    assert sum(low <= right <= high for low, high in intervals) > 84  # five sigma below 95
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("k", [1, 8])
+def test_no_rule_answers_with_more_than_max_alpha(rule, k):
+    found = calibrate(gaussian(), k, 3.0, rule, max_alpha=2.0, generator=generator())
+    assert (found.alpha_k, found.attainable) == (2.0, False)
+    assert found.alpha_interval == (2.0, 2.0)
+
+
+def test_a_block_that_meets_itself_moves_nothing():
+    found = calibrate(gaussian(16), KMixup(16, 1.0, pairing="shuffle"), 0.2, batch_size=16)
+    assert (found.matched.mean, found.xi_k, found.attainable) == (0.0, 0.0, False)
+
+
+def test_calibration_does_not_depend_on_the_origin():
+    x = gaussian().float()
+    near, far = (calibrate(points, 8, 0.2, generator=generator()) for points in (x, x + 1e4))
+    assert far.matched.mean == pytest.approx(near.matched.mean, rel=1e-3)  # float32 keeps a thousandth at 1e4
+    assert far.alpha_k == pytest.approx(near.alpha_k, rel=3e-3)
+
+
+@pytest.mark.parametrize("make", [lambda x: x.numpy(), lambda x: x.tolist(), lambda x: pd.DataFrame(x.numpy())])
+def test_arrays_lists_and_frames_are_taken(make):
+    x = gaussian(50)
+    assert calibrate(make(x), 4, 0.2, generator=generator()) == calibrate(x, 4, 0.2, generator=generator())
+
+
+def test_a_structured_batch_is_matched_on_its_features_and_measured_on_what_is_mixed():
+    x = gaussian(60, 6)
+    parts = {"a": x[:, :2].reshape(60, 2, 1), "b": x[:, 2:], "id": torch.arange(60)}
+    together = KMixup(4, 1.0, features=lambda batch: torch.cat([batch["a"].flatten(1), batch["b"]], 1))
+    found, expected = (calibrate(*args, 0.2, generator=generator()) for args in ((parts, together), (x, 4)))
+    assert found.matched.mean == pytest.approx(expected.matched.mean)
+    assert found.sq_distance == pytest.approx(expected.sq_distance)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_missing_values_are_refused_by_row_whatever_k(k):
+    x = gaussian(64)
+    x[3, 1], x[9, 0] = math.nan, math.inf
+    for call in (calibrate, algorithm_1):
+        with pytest.raises(ValueError, match=r"x has 2 row\(s\) with NaN or infinite values, the first is row 3"):
+            call(x, k, 0.2)
+    with pytest.raises(ValueError, match="the first is row 3"):
+        mean_sq_distance(x)
 
 
 def test_equal_points_leave_alpha_alone():
@@ -220,6 +368,15 @@ def test_calibration_is_reproducible_from_its_generator():
         (lambda: calibrate(gaussian(10), 11, 1.0), "k must be between 1 and the number of samples 10, got 11"),
         (lambda: calibrate(gaussian(10), 0, 1.0), "k must be between 1"),
         (lambda: calibrate(torch.zeros(5, 2, dtype=torch.uint8), 2, 1.0), "floating-point batch"),
+        (lambda: calibrate(torch.tensor(1.0), 1, 1.0), "floating-point batch"),
+        (lambda: calibrate(gaussian(), 4, 1.0, batch_size=0), "batch_size must be >= 1"),
+        (lambda: calibrate([[1.0, 2.0], [1.0]], 1, 1.0), "rows differ in length"),
+        (lambda: calibrate({"a": gaussian(4), "b": gaussian(5)}, 1, 1.0), r"one length N, got \[4, 5\]"),
+        (lambda: calibrate(np.array([["a"], ["b"]]), 1, 1.0), "must hold numbers"),
+        (lambda: calibrate(np.ma.array([[1.0], [2.0]], mask=[[0], [1]]), 1, 1.0), "the first is row 1"),
+        (lambda: calibrate(pd.DataFrame({"a": [1.0], "colour": ["red"]}), 1, 1.0), "not numbers: colour"),
+        (lambda: calibrate(pd.DataFrame({"a": pd.array([1, None, 3], "Int64")}), 1, 1.0), "the first is row 1"),
+        (lambda: calibrate(pd.DataFrame(index=range(3)), 1, 1.0), "no columns"),
         (lambda: algorithm_1(gaussian(), 4, math.inf), "positive and finite"),
         (lambda: algorithm_1(gaussian(), 4, 1.0, c=1.0), "c must be > 1"),
         (lambda: algorithm_1(gaussian(10), 40, 1.0), "k must be between 1"),
@@ -227,4 +384,17 @@ def test_calibration_is_reproducible_from_its_generator():
 )
 def test_a_wrong_argument_is_named_in_the_error(call, message):
     with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: calibrate(gaussian(), 4.0, 1.0), "k must be an integer or a KMixup, got 4.0"),
+        (lambda: calibrate(csr_array(np.eye(4)), 2, 1.0), r"got csr_array. Use x.toarray\(\)"),
+        (lambda: calibrate("table.csv", 2, 1.0), "x must be a tensor, an array, a data frame"),
+    ],
+)
+def test_a_wrong_type_is_named_in_the_error(call, message):
+    with pytest.raises(TypeError, match=message):
         call()

@@ -5,12 +5,15 @@
 """
 
 from kmixup.assignment import assign, transport_cost
-from kmixup.calibration import Calibration, Estimate, algorithm_1, calibrate, matched_sq_distance, mean_sq_distance
+from kmixup.calibration import Calibration, algorithm_1, calibrate, matched_sq_distance
 from kmixup.config import show_config
 from kmixup.cost import cost_matrix
-from kmixup.diagnostics import Diagnosis, KDiagnosis, diagnose
+from kmixup.diagnosis import Diagnosis, KDiagnosis
+from kmixup.diagnostics import diagnose
+from kmixup.estimate import Estimate
 from kmixup.lam import alpha_for, min_lam_sq
 from kmixup.manifold import KManifoldMixup
+from kmixup.measure import mean_sq_distance
 from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan, MixStats
 

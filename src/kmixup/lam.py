@@ -119,6 +119,30 @@ def alpha_for(moment: float) -> float:
     return math.exp(log_alpha)  # pyright: ignore[reportArgumentType]
 
 
+def mean_label_entropy(alpha: float) -> float:
+    r"""Mean entropy of the mixed target of two classes, for lam ~ Beta(alpha, alpha); in closed form.
+
+    .. math:: E[-\lambda \log \lambda - (1-\lambda) \log (1-\lambda)] = \psi(2\alpha + 1) - \psi(\alpha + 1)
+
+    with psi the digamma function.
+
+    Args:
+        alpha: >= 0, ``inf`` allowed.
+
+    Returns:
+        The mean, in nats, in [0, log 2].
+
+    Raises:
+        ValueError: If alpha is negative or NaN.
+    """
+    alpha = checked_alpha(alpha)
+    if alpha > _INFINITE:
+        return math.log(2)
+    from scipy.special import digamma
+
+    return float(digamma(2 * alpha + 1) - digamma(alpha + 1))
+
+
 @dataclass(frozen=True)
 class ThetaMoments:
     r"""Moments of :math:`\theta = \max(\lambda, 1-\lambda)`, that is :math:`\beta_{[1/2,1]}(\alpha, \alpha)`.

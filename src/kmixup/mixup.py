@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from kmixup.targets import soft_targets
 
 Pairing = Literal["roll", "shuffle"]
 LamPer = Literal["batch", "block", "sample"]
-
-_PAIRINGS = ("roll", "shuffle")
-_LAM_PER = ("batch", "block", "sample")
 
 
 class KMixup(nn.Module):
@@ -104,8 +101,8 @@ class KMixup(nn.Module):
         self.metric: Metric = metric
         # In a tuple, so that a network used for matching is not registered: its weights are not ours to save or train.
         self._features = (features,)
-        self.pairing = _checked_choice("pairing", pairing, _PAIRINGS)
-        self.lam_per = _checked_choice("lam_per", lam_per, _LAM_PER)
+        self.pairing = _checked_choice("pairing", pairing, get_args(Pairing))
+        self.lam_per = _checked_choice("lam_per", lam_per, get_args(LamPer))
         self.num_classes = None if num_classes is None else _checked_count("num_classes", num_classes)
         if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
             raise ValueError(f"p must be a probability in [0, 1], got {p!r}.")
@@ -132,6 +129,11 @@ class KMixup(nn.Module):
     def alpha(self, alpha: float) -> None:
         self._alpha = checked_alpha(alpha)
         self._off = self._alpha == 0  # a compiled graph is guarded by this alone, not by every step of a schedule
+
+    @property
+    def features(self) -> Callable[[Any], Any] | None:
+        """From the inputs to what is matched; None for the inputs themselves."""
+        return self._features[0]
 
     def forward(self, *inputs: Any) -> Any:
         """Mix a batch.
@@ -188,12 +190,9 @@ class KMixup(nn.Module):
         Paper: Figure 5, k-mixup implementation.
         """
         if self._off or not self.training:
-            batch, device = batch_length(x)
-            return MixPlan.identity(
-                batch, per_sample=self.lam_per != "batch", device=device, from_second=x2 is not None
-            )
-        points = points_of(x, self._features[0], "x")
-        other = None if x2 is None else points_of(x2, self._features[0], "x2")
+            return self._identity(*batch_length(x), from_second=x2 is not None)
+        points = points_of(x, self.features, "x")
+        other = None if x2 is None else points_of(x2, self.features, "x2")
         if other is not None and other.shape != points.shape:
             raise ValueError(
                 f"x and x2 must have the same shape, got {list(points.shape)} and {list(other.shape)}. "
@@ -221,18 +220,22 @@ class KMixup(nn.Module):
         """
         k = self._fitting_k(len(points), other is not None)
         x = points.reshape(len(points), -1)
-        options: dict[str, Any] = {"metric": self.metric, "solver": self.solver}
+        if other is None:
+            rolled = self.pairing == "roll"
+            unmatched = torch.empty_like(order).scatter_(0, order, order.roll(k)) if rolled else order
+            return MixPlan(self.pair(x, order), lam, unmatched)
         with torch.no_grad():  # a metric of the caller's own may hold what has gradients
-            if other is not None:
-                partner = match_blocks(x, other.reshape(x.shape), k, **options)
-                unmatched = torch.arange(len(x), device=x.device)
-            elif self.pairing == "shuffle":
-                partner = order[match_blocks(x, x.index_select(0, order), k, **options)]
-                unmatched = order
-            else:
-                partner = partners(x, order, k, **options)
-                unmatched = torch.empty_like(order).scatter_(0, order, order.roll(k))
-        return MixPlan(partner, lam, unmatched, from_second=other is not None)
+            partner = match_blocks(x, other.reshape(x.shape), k, metric=self.metric, solver=self.solver)
+        return MixPlan(partner, lam, torch.arange(len(x), device=x.device), from_second=True)
+
+    def pair(self, points: Tensor, order: Tensor) -> Tensor:
+        """Partners within batches ``[..., B, d]`` in given orders ``[..., B]``, any number of batches at once."""
+        k = self._fitting_k(points.shape[-2], second=False)
+        with torch.no_grad():
+            if self.pairing == "roll":
+                return partners(points, order, k, metric=self.metric, solver=self.solver)
+            permuted = points.gather(-2, order.unsqueeze(-1).expand_as(points))
+            return order.gather(-1, match_blocks(points, permuted, k, metric=self.metric, solver=self.solver))
 
     def draw_lam(self, batches: int, batch: int, k: int, generator: torch.Generator | None) -> Tensor:
         """Weights of the samples of some batches, in the order of their blocks; 1 where ``p`` says not to mix.
@@ -250,8 +253,7 @@ class KMixup(nn.Module):
         lam = draw_lam(self.alpha, (batches, draws), generator)
         if self.p < 1:
             on = generator.device if generator else None
-            mixed = torch.rand((batches, draws), generator=generator, device=on).cpu() < self.p
-            lam = torch.where(mixed, lam, 1.0)
+            lam = torch.where(torch.rand(lam.shape, generator=generator, device=on).cpu() < self.p, lam, 1.0)
         return lam.repeat_interleave(k, 1)[:, :batch] if self.lam_per == "block" else lam
 
     def stream(self) -> torch.Generator | None:
@@ -298,8 +300,7 @@ class KMixup(nn.Module):
         if self._off or not self.training or (batch == 1 and other is None):
             return self._identity(batch, device, from_second=other is not None)
         generator = self.stream()
-        own = torch.arange(batch, device=device)
-        order = own if other is not None else draw_order(batch, generator, device)
+        order = torch.arange(batch, device=device) if other is not None else draw_order(batch, generator, device)
         lam = self.draw_lam(1, batch, self._fitting_k(batch, other is not None), generator)[0]
         lam = (lam[0] if self.lam_per == "batch" else lam).to(widest_float(device)).to(device)
         if self.lam_per == "block" and self.pairing == "roll":

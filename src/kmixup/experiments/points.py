@@ -13,6 +13,7 @@ from kmixup.calibration import Calibration, calibrate
 from kmixup.experiments.datasets import Data, load_data
 from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.trial import Trial
+from kmixup.mixup import KMixup
 
 __all__ = ["Points", "calibrate_trial", "load_points"]
 
@@ -45,7 +46,9 @@ class Points:
         generator = Generator().manual_seed(trial.seed_for("calibration"))
         x = normalise(self.data.x_train, self.data.mean, self.data.std)
         rule, k = (trial.alpha_rule, trial.k) if trial.adjusts_alpha else ("none", 1)
-        return calibrate(x, k, trial.alpha, rule, max_alpha=trial.max_alpha, generator=generator)
+        mixer = KMixup(k, trial.alpha, metric=trial.metric, pairing=trial.pairing)
+        options = {"batch_size": trial.batch_size, "max_alpha": trial.max_alpha, "generator": generator}
+        return calibrate(x, mixer, trial.alpha, rule, **options)
 
 
 def load_points(trial: Trial, data_dir: Path | None = None) -> Points:

@@ -1,0 +1,213 @@
+"""Data as a mixer sees them: what can be taken, batches as training draws them, and whom the mixer pairs in each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from kmixup.cost import widest_float
+from kmixup.mixup import KMixup
+from kmixup.plan import batch_length, tensor_of
+from kmixup.samples import is_floating, points_of
+
+# Numbers of the data that are worked on at once: what a processor's cache holds.
+_CHUNK = 1 << 17
+
+
+class Pairs(NamedTuple):
+    """Whom a mixer paired, batch by batch.
+
+    Attributes:
+        own: Rows of the data that make each batch, int64, shape ``[n, B]``.
+        partner: Row that each is mixed with, int64, shape ``[n, B]``.
+    """
+
+    own: Tensor
+    partner: Tensor
+
+
+def as_data(x: Any, name: str = "x") -> Any:
+    """Data as tensors, batch first; what cannot be mixed is refused.
+
+    Args:
+        x: A tensor or array ``[N, ...]``, a data frame of numbers, nested lists of numbers, or a dict, list or tuple of
+            tensors and arrays.
+        name: What it is called in messages.
+
+    Returns:
+        The same structure, of tensors. Frames and lists of numbers become float64.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If nothing is floating point, columns are not numbers, lengths differ, or rows hold NaN or inf.
+    """
+    data = _tensors(x, name)
+    leaves = tree_leaves(data)
+    if not all(leaf.ndim for leaf in leaves) or not any(is_floating(leaf) and len(leaf) for leaf in leaves):
+        got = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves[:4])
+        raise ValueError(f"{name} must be a floating-point batch [N, ...] with N >= 1, got {got or type(x).__name__}.")
+    lengths = {len(leaf) for leaf in leaves}
+    if len(lengths) > 1:
+        raise ValueError(f"every part of {name} must have one length N, got {sorted(lengths)}.")
+    for leaf in filter(is_floating, leaves):
+        if leaf.numel() and not math.isfinite(torch.linalg.vector_norm(leaf.detach(), math.inf)):
+            bad = (~torch.isfinite(leaf.reshape(len(leaf), -1))).any(1).nonzero().flatten().tolist()
+            raise ValueError(
+                f"{name} has {len(bad)} row(s) with NaN or infinite values, the first is row {bad[0]}. "
+                "Remove or impute them."
+            )
+    return data
+
+
+def flat_rows(data: Any, rows: Tensor) -> Tensor:
+    """All that is mixed of some rows, side by side, in the widest float of its device, shape ``[n, D]``."""
+    parts = [leaf.index_select(0, rows.to(leaf.device)) for leaf in _mixed(data)]
+    return torch.cat([part.reshape(len(rows), -1).to(widest_float(part.device)) for part in parts], 1)
+
+
+def sq_distances(data: Any, pairs: Pairs) -> Tensor:
+    """Squared Euclidean distance of every pair, in the space that is mixed, shape ``[n, B]``."""
+    gaps = flat_rows(data, pairs.own.flatten()) - flat_rows(data, pairs.partner.flatten())
+    return gaps.square().sum(1).view(pairs.own.shape)
+
+
+def mean_sq_distance(x: Any) -> float:
+    r"""Mean squared distance of two independent draws from the data, exactly: twice the total variance.
+
+    .. math:: D_1 = E\|x - x'\|^2 = 2 \sum_j \mathrm{Var}(x_j)
+
+    Args:
+        x: Data, shape ``[N, ...]``, or anything that `calibrate` takes; samples are flattened.
+
+    Returns:
+        The mean, in squared units of the data.
+
+    Raises:
+        ValueError: If the data are not floating point, or not finite.
+
+    Paper: Algorithm 1, step 1.
+    """
+    return 2 * sum(_total_variance(leaf.detach().reshape(len(leaf), -1)) for leaf in _mixed(as_data(x)))
+
+
+def whole_blocks(n: int, k: int, batch_size: int = 256) -> int:
+    """A batch of whole blocks of k: about ``batch_size`` samples, at least two blocks, all of the data at most."""
+    return min(n, k * max(2, batch_size // k))
+
+
+def draw_subsets(count: int, n: int, size: int, generator: torch.Generator | None) -> Tensor:
+    """Independent uniform subsets of ``range(n)`` in random order, without a permutation of n for each.
+
+    Args:
+        count: Number of subsets.
+        n: Size of the whole.
+        size: Size of a subset.
+        generator: Source of randomness; default: torch's global generator.
+
+    Returns:
+        int64, shape ``[count, size]``.
+    """
+    device = generator.device if generator is not None else None
+    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=device)))
+    return torch.from_numpy(np.stack([rng.choice(n, size, replace=False) for _ in range(count)]))
+
+
+def paired_batches(
+    mixer: KMixup, data: Any, *, batch_size: int, batches: int, generator: torch.Generator | None = None
+) -> Iterator[Pairs]:
+    """Whom a mixer pairs in batches of the data, each drawn without replacement as an epoch draws them.
+
+    Args:
+        mixer: Its k, pairing, metric, features and solver are measured; its generator is left alone.
+        data: From `as_data`.
+        batch_size: Samples per batch, at most N.
+        batches: Number of batches, independent of each other given the data.
+        generator: Source of randomness; default: torch's global generator.
+
+    Yields:
+        Their pairs, some batches at a time.
+    """
+    n, device = batch_length(data)
+    features = mixer.features
+    drawn = draw_subsets(batches, n, batch_size, generator).to(device)
+    orders = draw_subsets(batches, batch_size, batch_size, generator).to(device)
+    at_once = max(1, _CHUNK // (batch_size * flat_rows(data, drawn[0, :1]).shape[1]))
+    for own, order in zip(drawn.split(at_once), orders.split(at_once), strict=True):
+        # Features may depend on the batch; the inputs themselves do not.
+        parts = own.split(1) if features else (own,)
+        points = torch.cat([points_of(batch_of(data, part.flatten()), features).flatten(1) for part in parts])
+        partner = mixer.pair(points.view(*own.shape, -1), order.to(points.device)).to(device)
+        yield Pairs(own, own.gather(1, partner))
+
+
+def batch_of(data: Any, rows: Tensor) -> Any:
+    """Some rows of the data, in their structure."""
+    return tree_map(lambda leaf: leaf.index_select(0, rows.to(leaf.device)), data)
+
+
+def _mixed(data: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(data) if is_floating(leaf)]
+
+
+def _total_variance(points: Tensor) -> float:
+    # Centred in double precision a slice at a time: no double copy of a large data set.
+    wide = widest_float(points.device)
+    parts = points.split(max(1, _CHUNK // max(1, points.shape[1])))
+    mean = torch.stack([part.to(wide).sum(0) for part in parts]).sum(0) / len(points)
+    return sum(float((part.to(wide) - mean).square().sum()) for part in parts) / len(points)
+
+
+def _tensors(x: Any, name: str) -> Any:
+    if hasattr(x, "columns") and hasattr(x, "to_numpy"):
+        return _frame(x, name)
+    if hasattr(x, "to_numpy"):  # a single column
+        return torch.from_numpy(np.array(x, dtype=np.float64))
+    leaves = tree_leaves(x)
+    if isinstance(x, (list, tuple)) and all(isinstance(leaf, Real) for leaf in leaves):
+        try:
+            return torch.from_numpy(np.array(x, dtype=np.float64))
+        except ValueError:
+            raise ValueError(f"{name} is a list whose rows differ in length. Give each row the same columns.") from None
+    for leaf in leaves:
+        if not isinstance(leaf, (Tensor, np.ndarray)):
+            remedy = f" Use {name}.toarray()." if hasattr(leaf, "toarray") else ""
+            raise TypeError(
+                f"{name} must be a tensor, an array, a data frame, or a dict, list or tuple of tensors and arrays, "
+                f"got {type(leaf).__name__}.{remedy}"
+            )
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must hold numbers, got an array of {leaf.dtype}. Encode what is no number.")
+    return tree_map(lambda leaf: tensor_of(_unmasked(leaf)), x)
+
+
+def _unmasked(leaf: Any) -> Any:
+    if isinstance(leaf, np.ma.MaskedArray):  # what is masked is missing, and is refused as such
+        return np.ma.filled(leaf.astype(np.promote_types(leaf.dtype, np.float32)), np.nan)
+    return leaf
+
+
+def _frame(frame: Any, name: str) -> Tensor:
+    """A data frame of pandas or polars as float64, missing values as NaN."""
+    columns, other = [], []
+    for column in frame.columns:
+        values = frame[column]
+        kind = getattr(values.dtype, "kind", None) or values.to_numpy().dtype.kind
+        if kind in "biuf":
+            columns.append(np.asarray(values, dtype=np.float64))
+        else:
+            other.append(str(column))
+    if other:
+        raise ValueError(
+            f"{name} has {len(other)} column(s) that are not numbers: {', '.join(other[:5])}. Encode or drop them: a "
+            "distance, and a mixture, needs numbers."
+        )
+    if not columns:
+        raise ValueError(f"{name} has no columns.")
+    return torch.from_numpy(np.stack(columns, 1))
