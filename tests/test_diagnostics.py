@@ -1,16 +1,21 @@
 """The diagnosis, on data whose answers are known."""
 
+import json
 import math
+from html.parser import HTMLParser
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_diabetes, load_iris
 
-from kmixup import calibrate, diagnose
+from kmixup import Diagnosis, KMixup, calibrate, diagnose
+from kmixup.calibration import RULES
 
 
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def three_clusters(n: int = 90) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,56 +26,283 @@ def three_clusters(n: int = 90) -> tuple[torch.Tensor, torch.Tensor]:
     return x, y
 
 
+def quick(x, y, **options) -> Diagnosis:
+    return diagnose(x, y, **{"ks": (1, 4), "batches": 4, "generator": generator(), **options})
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
 def test_partners_come_closer_and_agree_more_as_k_grows():
     x, y = three_clusters()
     rows = diagnose(x, y, ks=(1, 4, 16), batches=30, generator=generator()).rows
     assert [row.k for row in rows] == [1, 4, 16]
+    assert rows[0].relative_distance == 1 > rows[1].relative_distance > rows[2].relative_distance
     assert rows[0].distance > rows[1].distance > rows[2].distance
     assert rows[0].same_class_share < rows[1].same_class_share < rows[2].same_class_share
-    assert rows[0].same_class_share == pytest.approx(1 / 3, abs=0.05)
 
 
-def test_mixup_intrudes_where_outer_clusters_meet_in_the_middle_one():
+def test_at_k_one_shares_are_those_of_random_pairs_within_five_sigma():
+    x, y = three_clusters()
+    (row,) = diagnose(x, y, ks=(1,), batch_size=60, batches=60, generator=generator()).rows
+    # 29 of the 89 others share a class; 2 of 9 pairs of classes are the outer ones, and pairs are never of one point.
+    assert abs(row.same_class.mean - 29 / 89) < 5 * row.same_class.std_error
+    assert abs(row.intrusion.mean - 2 / 9 * 90 / 89) < 5 * row.intrusion.std_error
+    assert row.intrusion.n == 60
+
+
+def test_a_larger_k_stays_out_of_the_class_in_the_middle():
     x, y = three_clusters()
     rows = diagnose(x, y, ks=(1, 16), batches=30, generator=generator()).rows
-    # At k = 1 two of nine pairs of classes are the outer ones.
-    assert rows[0].intrusion_share == pytest.approx(2 / 9, abs=0.05)
-    assert rows[1].intrusion_share < 0.1
+    assert rows[1].intrusion.interval()[1] < rows[0].intrusion.interval()[0]
 
 
-def test_calibrations_are_those_of_calibrate():
+@pytest.mark.parametrize("shift", [1e4, 5_411_000.0])
+def test_the_origin_changes_no_share(shift):
+    y = torch.arange(300) % 3
+    x = torch.tensor([[0.0, 0.0], [300.0, 0.0], [150.0, 260.0]])[y] + 40 * torch.randn(300, 2, generator=generator())
+    near, far = (quick(points, y).rows for points in (x, x + shift))  # float32 keeps half a metre at 5,411 km
+    for a, b in zip(near, far, strict=True):
+        assert b.intrusion.mean == pytest.approx(a.intrusion.mean, abs=0.005)
+        assert b.same_class.mean == pytest.approx(a.same_class.mean, abs=0.005)
+        assert b.distance == pytest.approx(a.distance, rel=1e-3)
+
+
+def test_calibrations_are_those_of_calibrate_under_every_rule():
     x, y = three_clusters()
-    (row,) = diagnose(x, y, ks=(4,), alphas=(0.1,), generator=generator()).rows
-    expected = calibrate(x, 4, 0.1, generator=generator())
-    error = 5 * math.hypot(row.calibrations[0].matched.std_error, expected.matched.std_error)
-    assert abs(row.calibrations[0].matched.mean - expected.matched.mean) < error
+    (row,) = diagnose(x, y, ks=(4,), alphas=(0.1,), batches=64, generator=generator()).rows
+    assert tuple(row.rules) == RULES
+    for rule in RULES:
+        (found,), expected = row.rules[rule], calibrate(x, 4, 0.1, rule, batch_size=90, generator=generator(1))
+        low, high = expected.alpha_interval
+        assert low * 0.8 <= found.alpha_k <= high * 1.2
+        assert found.matched == row.sq_distance  # one table, one distance
+    assert row.calibrations == row.rules["exact"]
 
 
-def test_the_table_prints_and_marks_what_is_out_of_reach():
-    iris = load_iris()
-    diagnosis = diagnose(torch.from_numpy(iris.data), torch.from_numpy(iris.target), ks=(1, 32), alphas=(0.1, 10.0))
-    text = str(diagnosis)
-    assert text.splitlines()[0].split()[:2] == ["k", "distance"]
-    assert "alpha_k(0.1)" in text
-    assert "*" in text.splitlines()[2]
-    assert "out of reach" in text
+def test_the_entropy_of_labels_is_that_of_mixed_targets():
+    x, y = three_clusters(60)
+    (row,) = diagnose(x, y, ks=(4,), alphas=(0.5,), batches=200, generator=generator()).rows
+    mixer = KMixup(4, row.calibrations[0].alpha_k, num_classes=3, lam_per="sample", generator=generator(1))
+    soft = torch.cat([mixer(x, y)[1] for _ in range(300)])
+    simulated = torch.special.entr(soft.double()).sum(1).view(300, 60).mean(1)
+    error = math.hypot(float(simulated.std()) / 300**0.5, row.same_class.std_error)
+    assert abs(row.label_entropy[0] - float(simulated.mean())) < 5 * error
 
 
-def test_the_figure_has_a_point_per_k():
+def test_a_sample_has_no_more_partners_than_draws_and_fewer_at_large_k():
+    x, y = three_clusters(24)
+    one, eight = diagnose(x, y, ks=(1, 8), batches=40, generator=generator()).rows
+    assert one.draws == eight.draws == 40
+    assert eight.partners < one.partners <= 23  # at k = 1 any of the 23 others
+    # 40 uniform draws of 23 others leave each out with probability (22 / 23)^40.
+    assert one.partners == pytest.approx(23 * (1 - (22 / 23) ** 40), abs=0.6)
+
+
+def test_the_mixers_features_and_pairing_are_measured():
     x, y = three_clusters()
-    figure = diagnose(x, y, ks=(1, 2, 4), batches=2).plot()
-    assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [3, 3, 3]
+    by_noise = KMixup(2, 0.0, features=lambda batch: batch[:, 1:])
+    (row,) = quick(x, y, ks=(16,), mixer=by_noise, batches=30).rows
+    assert row.same_class.mean == pytest.approx(1 / 3, abs=0.05)
+    (shuffled,) = quick(x, y, ks=(16,), mixer=KMixup(2, 1.0, pairing="shuffle"), batch_size=32, batches=60).rows
+    (rolled,) = quick(x, y, ks=(16,), batch_size=32, batches=60).rows
+    assert shuffled.distance < rolled.distance  # a sample may meet itself
+    assert by_noise.k == 2
+
+
+def test_an_epoch_takes_as_long_as_its_batches():
+    x, y = three_clusters()
+    (row,) = quick(x, y, ks=(4,), batch_size=40).rows
+    assert row.epoch_seconds == pytest.approx(3 * row.matching_seconds)
+    assert row.matching_seconds > 0
+
+
+def test_ks_fit_the_data_by_default():
+    for n, ks in ((3, [1]), (9, [1, 2, 4]), (40, [1, 2, 4, 8, 16]), (300, [1, 2, 4, 8, 16, 32])):
+        x, y = three_clusters(n)
+        assert [row.k for row in diagnose(x, y, batches=2).rows] == ks
+
+
+# --- kinds of data ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x, y: (x.numpy(), y.numpy()),
+        lambda x, y: (pd.DataFrame(x.numpy()), pd.Series(y.numpy(), index=range(5, 95))),
+        lambda x, y: (x.tolist(), y.tolist()),
+        lambda x, y: (x, [("ash", "birch", "cedar")[c] for c in y]),
+        lambda x, y: (x, pd.Series([("a", "b", "c")[c] for c in y], dtype="category")),
+        lambda x, y: (x, y.double()),  # whole numbers that repeat
+        lambda x, y: (x, y.unsqueeze(1)),
+        lambda x, y: (x, torch.nn.functional.one_hot(y)),
+        lambda x, y: (x, 0.9 * torch.nn.functional.one_hot(y) + 0.1 / 3),
+        lambda x, y: (x.view(90, 1, 2), y),
+    ],
+)
+def test_data_and_labels_come_in_any_form(make):
+    x, y = three_clusters()
+    expected, found = quick(x, y), quick(*make(x, y))
+    assert found.classes == 3
+    for a, b in zip(expected.rows, found.rows, strict=True):
+        assert (a.same_class, a.intrusion, a.sq_distance) == (b.same_class, b.intrusion, b.sq_distance)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_continuous_targets_have_a_gap_instead_of_classes(wide):
+    data = load_diabetes()
+    y = np.stack([data.target, data.target], 1) if wide else data.target
+    found = diagnose(data.data, y, ks=(1, 16), batches=30, generator=generator())
+    one, sixteen = found.rows
+    assert found.classes is one.same_class is one.intrusion is one.label_entropy is None
+    variance = data.target.var(ddof=1) * (2 if wide else 1)
+    assert abs(one.target_sq_distance.mean - 2 * variance) < 5 * one.target_sq_distance.std_error
+    assert sixteen.target_sq_distance.mean < one.target_sq_distance.mean
+    assert "target gap" in str(found)
+
+
+def test_one_class_is_never_mixed_with_another():
+    x, _ = three_clusters()
+    found = quick(x, torch.zeros(90, dtype=torch.int64))
+    assert [(row.same_class.mean, row.intrusion.mean) for row in found.rows] == [(1.0, 0.0)] * 2
+    assert found.rows[1].label_entropy == (0.0,) * 3
+    assert "All samples are of one class" in str(found)
+    assert "1 class," in str(found)
+
+
+def test_duplicates_constant_columns_and_scales_are_noted():
+    x, y = three_clusters()
+    x = torch.cat([x, torch.ones(90, 2), 1e4 * torch.randn(90, 1, generator=generator())], 1)
+    x[:9] = x[9:18]
+    notes = " ".join(quick(x, y).notes)
+    assert "2 of 5 columns are constant" in notes
+    assert "differ by a factor of" in notes
+    assert "10.0 % of rows repeat another" in notes
+    assert quick(*three_clusters()).notes == ()
+
+
+def test_equal_points_are_no_error():
+    (row,) = quick(torch.ones(20, 3), torch.arange(20) % 2, ks=(4,)).rows
+    assert (row.distance, row.relative_distance, row.calibrations[0].alpha_k) == (0.0, 1.0, 0.1)
+
+
+def test_many_integer_labels_are_doubted():
+    x, _ = three_clusters()
+    assert "pass floating-point numbers" in " ".join(quick(x, torch.arange(90)).notes)
+
+
+def test_two_samples_are_enough_and_one_is_not():
+    (row,) = diagnose([[0.0], [3.0]], [0, 1], batches=2).rows
+    assert row.intrusion is None
+    assert row.same_class.mean == 0
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        diagnose([[0.0]], [0])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"y": torch.zeros(5)}, "y must be class indices"),
+        ({"y": torch.zeros(90, 2, dtype=torch.int64)}, "one-hot rows"),
+        ({"y": [*([0] * 89), None]}, r"y has 1 missing value\(s\), the first is row 89"),
+        ({"y": np.r_[math.nan, np.arange(89.0)]}, "the first is row 0"),
+        ({"y": pd.Series([*([1] * 88), None, 2], dtype="Int64")}, "the first is row 88"),
+        ({"y": np.ma.array(np.zeros(90, int), mask=np.arange(90) == 4)}, r"1 masked value\(s\)"),
         ({"ks": (46,)}, "at most half of the batch of 90"),
         ({"ks": ()}, "at most half"),
+        ({"ks": (0,)}, "k must be >= 1"),
+        ({"batches": 1}, "batches and batch_size must be >= 2, got 1"),
+        ({"alphas": (-1.0,)}, "alpha must be >= 0"),
+        ({"mixer": KMixup(2, 1.0), "metric": "cosine"}, "Give it to the mixer"),
+        ({"x": torch.full((90, 2), math.nan)}, r"x has 90 row\(s\) with NaN"),
+        ({"x": pd.DataFrame({"a": range(90), "kind": ["b"] * 90})}, "not numbers: kind"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
     x, y = three_clusters()
     with pytest.raises(ValueError, match=message):
         diagnose(**{"x": x, "y": y, **change})
+
+
+def test_labels_that_are_neither_numbers_nor_names_are_refused():
+    x, _ = three_clusters()
+    with pytest.raises(TypeError, match="y must be numbers or names of classes, got datetime64"):
+        diagnose(x, np.zeros(90, "datetime64[s]"))
+
+
+# --- how it is shown --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def iris() -> Diagnosis:
+    data = load_iris()
+    return diagnose(data.data, data.target, ks=(1, 32), alphas=(0.1, 10.0, math.inf), generator=generator())
+
+
+def test_the_table_prints_and_marks_what_is_out_of_reach(iris):
+    text = str(iris)
+    assert text.splitlines()[0].split()[:2] == ["k", "distance"]
+    assert "alpha_k(0.1)" in text
+    assert "*" in text.splitlines()[2]
+    assert "out of reach" in text
+    assert "150 samples, 3 classes, intrinsic dimension" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_json_and_frame_hold_every_number(iris):
+    found = json.loads(iris.to_json())
+    assert found["alphas"] == [0.1, 10.0, "inf"]
+    assert found["recommendation"] == iris.recommendation
+    frame = iris.to_frame()
+    assert list(frame.index) == [1, 32]
+    row = iris.rows[1]
+    for numbers in (found["rows"][1], frame.loc[32]):
+        assert numbers["intrusion"] == row.intrusion.mean
+        assert numbers["intrusion_error"] == row.intrusion.std_error
+        assert numbers["alpha_k(sqrt, 0.1)"] == row.rules["sqrt"][0].alpha_k
+        assert numbers["alpha_k_low(exact, 0.1)"] == row.calibrations[0].alpha_interval[0]
+        assert not numbers["attainable(exact, 10)"]
+        assert numbers["label_entropy(0.1)"] == row.label_entropy[0]
+
+
+def test_a_notebook_shows_a_short_table(iris):
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: found.append(tag)
+    parser.feed(iris._repr_html_())
+    assert found.count("tr") == 3
+    assert len(iris._repr_html_()) < 2500
+
+
+def test_the_figure_has_a_point_per_k():
+    x, y = three_clusters()
+    figure = diagnose(x, y, ks=(1, 2, 4), batches=2).plot()
+    assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [3, 3, 3]
+    data = load_diabetes()
+    figure = diagnose(data.data, data.target, ks=(1, 2), batches=2).plot()
+    assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [2, 2]
+
+
+# --- what it suggests -------------------------------------------------------------------------------------------------
+
+
+def test_it_suggests_a_larger_k_where_mixup_runs_into_a_third_class():
+    x, y = three_clusters()
+    text = diagnose(x, y, batches=30, generator=generator()).recommendation
+    assert "of midpoints lie nearest to a third class at k = 1" in text
+    assert "try k = 1:" not in text
+
+
+def test_it_suggests_mixup_where_partners_come_no_closer():
+    x = torch.randn(400, 500, generator=generator())  # noise in many dimensions: all points are equally far
+    text = diagnose(x, torch.arange(400) % 2, batches=4, generator=generator()).recommendation
+    assert "hardly closer" in text
+    assert "Start with k = 1" in text
+
+
+def test_it_falls_back_on_the_papers_heuristic_and_says_what_is_not_known():
+    x = torch.randn(400, 3, generator=generator())
+    text = diagnose(x, torch.arange(400) % 2, batches=4, generator=generator()).recommendation
+    assert "start with k = 16" in text
+    assert "None of these numbers has been shown to predict a gain" in text

@@ -28,7 +28,10 @@ FLOORS = (
         "coupling",
         "estimate",
         "style",
+        "measure",
         "calibration",
+        "geometry",
+        "diagnosis",
         "diagnostics",
         "tuning",
         "theory",
@@ -106,7 +109,7 @@ def test_the_library_needs_only_torch_numpy_and_scipy(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_library_file_tells_two_stories(path):
-    if floor(module(path)) < floor("kmixup.theory"):
+    if floor(module(path)) <= floor("kmixup.theory"):
         assert len(path.read_text().splitlines()) <= 350
 
 
