@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -233,6 +234,17 @@ def test_a_narrow_terminal_cuts_no_k_and_no_number(folder, columns):
     plan = kmixup("reproduce", "mine.toml", "--dry-run", "--jobs", "1", columns=columns)
     assert "csv, k = 4, alpha = 1: alpha_k" in " ".join(plan.output.split())
     assert "…" not in plan.output + kmixup("cost", "table3", columns=columns).output
+
+
+@pytest.mark.slow
+def test_the_costs_in_the_docs_are_those_that_the_command_counts():
+    page = (Path(__file__).parents[1] / "docs" / "images.md").read_text()
+    (command,) = re.findall(r"`kmixup (cost .*)`:", page)
+    printed = [" ".join(line.split()) for line in kmixup(*command.split()).output.splitlines()]
+    rows = re.findall(r"^\| (table\d+: .*) \|$", page, re.M)
+    assert len(rows) >= 7
+    for row in rows:
+        assert row.replace(" | ", " ") in printed
 
 
 def test_every_command_that_reads_runs_names_broken_files(folder):

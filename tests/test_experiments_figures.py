@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from kmixup import theory
 from kmixup.cli.app import app
+from kmixup.estimate import Estimate
 from kmixup.experiments.pictures import couplings, toys
 from kmixup.experiments.pictures import theory as pictures
 from kmixup.style import save
@@ -102,8 +103,11 @@ def test_theory_plots_draw_the_studies_they_are_given():
     (axes,) = pictures.crossing_matches({"two": studies}).axes
     assert_line(axes, [s.lemma_exact / s.k for s in studies])
 
-    (axes,) = pictures.bands({"disks": ([4, 16], {"eps": [0.2, 0.9]})}).axes
+    shares = [Estimate(0.2, 0.05, 10), Estimate(0.9, 0.01, 10)]
+    (axes,) = pictures.bands({"disks": ([4, 16], {"eps": shares})}).axes
     assert_line(axes, [0.2, 0.9])
+    (_, _, (bars,)) = axes.containers[0]
+    assert np.ptp(bars.get_segments()[0][:, 1]) == pytest.approx(4 * 0.05)
 
     study = pictures.ExpansionStudy(
         [0.1, 0.2], {1: [1e-4, 8e-4]}, [1, 2], {"R": [0.5, 0.1]}, 1.0, [0.1, 1], {1: [3, 4]}

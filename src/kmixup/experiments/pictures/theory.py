@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullL
 from torch import Generator, Tensor
 
 from kmixup import theory
+from kmixup.estimate import Estimate
 from kmixup.experiments.datasets import DATASETS
 from kmixup.mixup import KMixup
 from kmixup.style import BLUE, GREY, ORANGE, WIDTH, save, series, style
@@ -135,7 +136,7 @@ def crossing_matches(studies: Mapping[str, Sequence[ClusterStudy]]) -> Figure:
         return figure
 
 
-def bands(panels: Mapping[str, tuple[Sequence[int], Mapping[str, Sequence[float]]]]) -> Figure:
+def bands(panels: Mapping[str, tuple[Sequence[int], Mapping[str, Sequence[Estimate]]]]) -> Figure:
     """Theorem 3.5: the share of crossing matches with both ends in the bands, against k.
 
     Args:
@@ -151,11 +152,12 @@ def bands(panels: Mapping[str, tuple[Sequence[int], Mapping[str, Sequence[float]
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, (ks, lines)) in zip(grid, panels.items(), strict=True):
             for (label, shares), look in zip(lines.items(), series(), strict=False):
-                axes.plot(ks, shares, **look.line, label=label)
+                errors = [2 * share.std_error for share in shares]
+                axes.errorbar(ks, [share.mean for share in shares], errors, **look.line, label=label)
             axes.set(xlabel="k", title=title, ylim=(0, 1.03))
             axes.legend(loc="best")
             _powers_of_two(axes, ks)
-        grid[0].set_ylabel("share of crossing matches in the bands")
+        grid[0].set_ylabel("share of crossing matches\nin the bands (± 2 s.e.)")
         return figure
 
 
@@ -235,7 +237,7 @@ def _cluster_studies(max_k: int, seed: int) -> dict[str, list[theory.ClusterStud
     }
 
 
-def _band_studies(max_k: int, seed: int) -> dict[str, tuple[list[int], dict[str, list[float]]]]:
+def _band_studies(max_k: int, seed: int) -> dict[str, tuple[list[int], dict[str, list[Estimate]]]]:
     generator = Generator().manual_seed(seed)
     ks = [2**i for i in range(2, int(math.log2(max_k)) + 1)]
     disks = theory.Balls(_tensor([[0, 0], [4, 0]]), 1.0)
@@ -272,15 +274,22 @@ def _band_studies(max_k: int, seed: int) -> dict[str, tuple[list[int], dict[str,
     }
     panels = {}
     for title, (balls, distance, distance_apart, widths) in cases.items():
-        shares: dict[str, list[float]] = {label: [] for label in widths}
+        shares: dict[str, list[Estimate]] = {label: [] for label in widths}
         for k in ks:
             draws = max(64, 8192 // k)
             x, y = (balls.sample(draws, k, generator)[0] for _ in range(2))
             for label, eps in widths.items():
                 in_band, cross = theory.band_matches(x, y, distance, distance_apart, eps)
-                shares[label].append(float(in_band.sum() / cross.sum()))
+                shares[label].append(_ratio(in_band.double(), cross.double()))
         panels[title] = (ks, shares)
     return panels
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Estimate:
+    """The share that the sum of one count has of the other's, over independent draws; error to first order."""
+    share = float(part.sum() / whole.sum())
+    around = Estimate.of((part - share * whole) / whole.mean())
+    return Estimate(share, around.std_error, around.n)
 
 
 def _expansion_study(seed: int) -> ExpansionStudy:
