@@ -122,6 +122,19 @@ def test_a_trial_whose_data_are_missing_fails_alone_with_what_to_do(folder):
     assert "cells cannot run yet" in plan.output
 
 
+def test_what_cannot_run_is_said_before_the_rest_runs(folder):
+    data = 'dataset = "csv"\ndataset_options = { path = "mine.csv", scaling = "standard" }\n'
+    cells = RECIPE.replace(data, "").replace('method = "erm"', 'method = "erm"\ndataset = "iris"')
+    (folder / "two.toml").write_text(cells.replace("k = 4\n", f"k = 4\n{data}"))
+    (folder / "mine.csv").unlink()
+    made = kmixup("reproduce", "two.toml", "--jobs", "1")
+    assert made.exit_code == 1
+    before, after = made.output.split("two: 4 trials, 0 finished before, 2 to run, 2 that cannot run.")
+    assert "csv cannot be read" in before
+    assert "[2/2] iris, ERM, seed 1: " in after
+    assert "2 trials failed: FileNotFoundError: no file mine.csv" in after
+
+
 def test_train_runs_one_trial_once(folder):
     settings = ["dataset=csv", "dataset_options.path=mine.csv", "model=fc", "model_options.hidden=[4]", "epochs=1"]
     first = kmixup("train", *settings, "k=4", "alpha=1", "batch_size=16")

@@ -83,7 +83,10 @@ def run_trials(
     def finished() -> int:
         return sum(store.get(trial, origins.of(trial)) is not None for trial in trials)
 
-    left = len(trials) - finished()
+    # What cannot run is known before anything does.
+    blocked = [trial for trial in trials if origins.of(trial) is None and store.get(trial) is None]
+    runnable = [trial for trial in trials if trial.id not in {each.id for each in blocked}]
+    left = len(runnable) - finished()
     store.all()
     print_broken(store, console)
     for dataset, reason in origins.unchecked.items():
@@ -91,11 +94,13 @@ def run_trials(
             f"[yellow]{escape(dataset)} cannot be read:[/] its finished runs count as they are ({escape(reason)})",
             soft_wrap=True,
         )
-    console.print(f"{recipe.name}: {len(trials)} trials, {len(trials) - left} finished before, {left} to run.")
+    cannot = f", {len(blocked)} that cannot run" if blocked else ""
+    done = len(runnable) - left
+    console.print(f"{recipe.name}: {len(trials)} trials, {done} finished before, {left} to run{cannot}.")
     with _progress(recipe.name, left, jobs, store, origins, console) as show:
         try:
             result = sweep(
-                trials,
+                runnable,
                 store,
                 origins=origins,
                 data_dir=data_dir,
@@ -110,6 +115,7 @@ def run_trials(
                 "progress are dropped. Run the same command again to resume."
             )
             raise SystemExit(130) from None
+    result.failed += [Outcome(trial, "failed", origins.unchecked[trial.dataset]) for trial in blocked]
     for message, count in _counted([outcome.message for outcome in result.failed]):
         console.print(f"[bold red]{count} trials failed:[/] {escape(message)}")
     return result
