@@ -273,7 +273,7 @@ def test_a_cell_with_runs_of_two_data_sets_is_refused_by_name_and_the_others_are
     runs = [run.model_copy(update={"source": f"hash{run.trial.seed % 2}"}) for run in runs_of(recipe, by_k)[:4]]
     report = make_report(recipe, [*runs, *runs_of(recipe, by_k)[4:]])
     assert report.cells[0].n == 0
-    assert "iris, ERM has runs of different data or code" in to_markdown(report)
+    assert "iris, ERM has runs of different data, code" in to_markdown(report)
     assert report.cells[1].n == 4
 
 
