@@ -153,6 +153,9 @@ def test_the_level_is_shared_among_the_parts_that_could_decide():
     assert some_of([spread, *atoms(D, D)]).bound(0.05, 1) == pytest.approx(means[3])
     assert some_of([spread, *atoms(D, D, Z)]).bound(0.05, 1) == pytest.approx(means[3])
     assert all_of([spread, *atoms(U, U)], 1).bound(0.05, 1) == pytest.approx(1)
+    # A part that is a formula could decide if just enough of its own parts could.
+    nested = some_of([all_of([spread, spread]), all_of(atoms(D, D))])
+    assert nested.bound(0.05, 1) == pytest.approx(means[5])  # 0.025 of 256
     # At least two of three: half the level for each, hence the 6th.
     assert AtLeast((spread, spread, compare(D)), 2).bound(0.05, 1) == pytest.approx(means[5])
 

@@ -104,12 +104,16 @@ Node = Comparison | AtLeast
 
 def all_of(parts: Sequence[Node], exceptions: int = 0) -> Node:
     """Each of these, but for so many exceptions."""
-    return parts[0] if len(parts) == 1 else AtLeast(tuple(parts), max(len(parts) - exceptions, 1))
+    return _at_least(parts, max(len(parts) - exceptions, 1))
 
 
 def some_of(parts: Sequence[Node]) -> Node:
     """One of these, whichever."""
-    return all_of(parts, len(parts) - 1)
+    return _at_least(parts, 1)
+
+
+def _at_least(parts: Sequence[Node], needed: int) -> Node:
+    return parts[0] if len(parts) == 1 else AtLeast(tuple(parts), needed)
 
 
 def best_of(ours: Sequence[Arm], theirs: Sequence[Arm]) -> Node:
