@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kmixup.calibration import RULES, Calibration, Rule, calibrated
-from kmixup.cost import Metric
+from kmixup.cost import Metric, widest_float
 from kmixup.diagnosis import Diagnosis, KDiagnosis
 from kmixup.estimate import Estimate
 from kmixup.geometry import intrinsic_dimension, intrusions
@@ -38,7 +38,7 @@ _SCALES = 100  # columns whose standard deviations differ by more are worth a no
 
 
 class _Labels(NamedTuple):
-    """Either classes, int64 ``[N]``, or continuous targets, float64 ``[N, T]``."""
+    """Either classes, int64 ``[N]``, or continuous targets ``[N, T]``."""
 
     classes: Tensor | None
     targets: Tensor | None
@@ -227,7 +227,7 @@ def _read_labels(y: Any, n: int, device: torch.device) -> _Labels:
         return _Labels(torch.from_numpy(values.argmax(1)).to(device), None)
     whole = values.dtype.kind == "f" and values.ndim == 1 and (values == np.rint(values)).all()
     if values.dtype.kind == "f" and not (whole and len(np.unique(values)) <= math.sqrt(n)):
-        return _Labels(None, torch.from_numpy(values.reshape(n, -1).astype(np.float64)).to("cpu"))
+        return _Labels(None, torch.from_numpy(values.reshape(n, -1)).to(device, widest_float(device)))
     if values.ndim > 1:
         raise ValueError(
             f"y must be class indices [N] or one-hot rows [N, C], got {values.dtype} {list(values.shape)}."
