@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from kmixup.experiments.report import (
     write_report,
 )
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
+from kmixup.experiments.runs import RunStore
 from kmixup.experiments.summary import grids, make_report
 
 RECIPE = """
@@ -169,7 +171,9 @@ def test_html_is_one_page_escaped_and_without_outside_resources(recipe):
     assert "A note &amp; more." in page
     assert "<b>" not in page.replace("<td><b>", "")
     assert "http" not in page
-    assert page.count("background:hsl") == 7
+    assert page.count('class="heat" style="background:hsl') == 7
+    assert page.count("<i style=") == 3  # the legend
+    assert page.count("<table>") == page.count("<div><table>")  # wide tables scroll by themselves on a narrow screen
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])
@@ -291,3 +295,15 @@ def test_write_report_goes_by_the_ending(recipe, tmp_path):
         assert (tmp_path / "new" / f"r.{ending}").read_text()
     with pytest.raises(ValueError, match=r"ends in .md, .csv, .html, got 'r.pdf'"):
         write_report(report, tmp_path / "r.pdf")
+
+
+def test_the_committed_reports_are_what_the_committed_runs_say():
+    results = Path(__file__).parents[1] / "results"
+    if not results.is_dir():
+        pytest.skip("the results are beside the sources, run from the repository")
+    runs = RunStore(Path("no such folder"), [results]).all()
+    files = sorted(results.glob("*.jsonl"))
+    assert len(files) >= 9
+    for file in files:
+        committed = file.with_suffix(".md").read_text(encoding="utf-8")
+        assert committed == to_markdown(make_report(read_recipe(file.stem), runs)), f"kmixup report {file.stem} --to"

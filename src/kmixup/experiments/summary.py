@@ -161,7 +161,9 @@ class Report:
         days = sorted({run.finished[:10] for run in runs})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         shown = ", ".join(commits[:5]) + (f" and {len(commits) - 5} more" if len(commits) > 5 else "")
-        return [f"{len(runs)} runs, finished {when}; {'commit' if len(commits) == 1 else 'commits'} {shown}."]
+        cores = ", ".join(sorted({run.environment.core for run in runs}))
+        of = "commit" if len(commits) == 1 else "commits"
+        return [f"{len(runs)} runs, finished {when}; {of} {shown}; matching core: {cores}."]
 
 
 def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "final") -> Report:
