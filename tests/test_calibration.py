@@ -303,6 +303,11 @@ def test_calibration_does_not_depend_on_the_origin():
     assert far.alpha_k == pytest.approx(near.alpha_k, rel=3e-3)
 
 
+def test_finite_numbers_whose_sum_overflows_are_no_missing_values():
+    x = torch.full((40, 8), 3e4, dtype=torch.float16) + 100 * gaussian(40, 8).half()
+    assert calibrate(x, 4, 0.2, generator=generator()).attainable
+
+
 @pytest.mark.parametrize("make", [lambda x: x.numpy(), lambda x: x.tolist(), lambda x: pd.DataFrame(x.numpy())])
 def test_arrays_lists_and_frames_are_taken(make):
     x = gaussian(50)
