@@ -27,16 +27,19 @@ docs: $(VENV)/docs.stamp
 install: $(VENV)/dev.stamp
 
 clean:
-	rm -rf $(VENV) site dist
+	rm -rf $(VENV) site dist build src/kmixup/_native/*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo.stamp: pyproject.toml | $(VENV)/bin/python
+# An editable installation builds the compiled core where it finds a compiler.
+BUILD := pyproject.toml setup.py $(wildcard src/kmixup/_native/*.[ch])
+
+$(VENV)/demo.stamp: $(BUILD) | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[experiments]"
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+$(VENV)/dev.stamp: $(BUILD) | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[dev]"
 	touch $@ $(VENV)/demo.stamp
 

@@ -15,13 +15,23 @@ from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("src/kmixup/_native")
 LIMITED_API = ("Py_LIMITED_API", "0x030B0000")  # from 3.11 on buffers belong to it
-X86 = platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32
 
 # The features that processor.c looks for, no more.
-LEVELS = {"baseline": []}
-if X86:
-    LEVELS["avx2"] = ["-mavx2", "-mfma"]
-    LEVELS["avx512"] = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", *LEVELS["avx2"]]
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", *AVX2]
+
+
+def levels(vectors: bool) -> dict[str, list[str]]:
+    """The instruction sets to compile for, with their flags."""
+    if vectors and sys.platform == "darwin":  # one object may serve both of a Mac's processors
+        return {"baseline": [], "avx2": _of_x86(AVX2), "avx512": _of_x86(AVX512)}
+    if vectors and platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32:
+        return {"baseline": [], "avx2": AVX2, "avx512": AVX512}
+    return {"baseline": []}
+
+
+def _of_x86(flags: list[str]) -> list[str]:
+    return [word for flag in flags for word in ("-Xarch_x86_64", flag)]
 
 
 class BuildCore(build_ext):
@@ -29,27 +39,26 @@ class BuildCore(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compiles the kernels, then the module."""
-        macros = [*ext.define_macros, *([("KMIXUP_X86", "1")] if X86 else [])]
-        # Products and sums may fuse. Nothing may be reordered or flushed to zero, and nothing of the kind is linked.
-        flags = ["-O3", "-ffp-contract=fast", "-fno-math-errno"]
-        levels = LEVELS
+        # A product and a sum may fuse. Nothing may be reordered or flushed to zero, and no such flag is linked.
+        flags, vectors = ["-O3", "-g0", "-ffp-contract=fast", "-fno-math-errno"], True
         if self.compiler.compiler_type == "msvc":
-            if clang := shutil.which("clang-cl"):  # has vector types, which MSVC lacks: there, a vector is one number
+            clang = shutil.which("clang-cl")
+            vectors = clang is not None  # MSVC has no vector types: there a vector is one number
+            flags = ["/O2", *(f"/clang:{flag}" for flag in flags)] if vectors else ["/O2"]
+            if clang:
                 self.compiler.initialize()
                 self.compiler.cc = clang
-                flags = ["/O2", "-Xclang", "-ffp-contract=fast"]
-            else:
-                flags, levels = ["/O2", "/fp:contract"], {level: [] for level in LEVELS}
-        for level, features in levels.items():
-            for real in ("float", "double"):
-                ext.extra_objects += self.compiler.compile(
-                    [str(SOURCE / "core.c")],
-                    output_dir=str(Path(self.build_temp, level, real)),
-                    macros=[*macros, ("REAL", real), ("ISA", level)],
-                    extra_postargs=[*flags, *features],
-                    depends=ext.depends,
-                )
-        ext.define_macros = macros
+        ext.extra_objects = [
+            compiled
+            for level, features in levels(vectors).items()
+            for real in ("float", "double")
+            for compiled in self.compiler.compile(
+                [str(SOURCE / "core.c")],
+                output_dir=str(Path(self.build_temp, level, real)),
+                macros=[("REAL", real), ("ISA", level)],
+                extra_postargs=[*flags, *features],
+            )
+        ]
         super().build_extension(ext)
 
 

@@ -271,7 +271,7 @@ def test_each_other_instruction_set_keeps_the_contract():
 
     chosen = "test_a_matching or test_every_cost or test_an_assignment"
     for level in set(core.levels()) - {native.description()}:
-        told = {"KMIXUP_CORE": level, "PYTHONPATH": str(ROOT / "src")}
+        told = {"KMIXUP_CORE": level}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen]
         run = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, cwd=ROOT)
         assert run.returncode == 0, f"{level}: {run.stdout[-2000:]}"
@@ -279,7 +279,7 @@ def test_each_other_instruction_set_keeps_the_contract():
 
 def test_the_core_can_be_switched_off_and_says_so():
     code = "from kmixup import native, show_config; show_config(); assert not native.available()"
-    told = {"KMIXUP_CORE": "off", "PYTHONPATH": str(ROOT / "src")}
+    told = {"KMIXUP_CORE": "off"}
     shown = subprocess.run([sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "none, switched off by KMIXUP_CORE=off" in shown.stdout
@@ -287,7 +287,7 @@ def test_the_core_can_be_switched_off_and_says_so():
 
 @needs_core
 def test_an_unknown_instruction_set_is_refused():
-    told = {"KMIXUP_CORE": "mmx", "PYTHONPATH": str(ROOT / "src")}
+    told = {"KMIXUP_CORE": "mmx"}
     run = subprocess.run([sys.executable, "-c", "import kmixup"], env=os.environ | told, capture_output=True, text=True)
     assert "KMIXUP_CORE must be off or one of baseline" in run.stderr
 

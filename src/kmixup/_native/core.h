@@ -8,6 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Where one processor may have more than another; elsewhere, the baseline is all there is. */
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define KMIXUP_X86
+#endif
+
 enum status { DONE, NOT_FINITE, INFEASIBLE, BAD_INDEX, NO_MEMORY };
 
 /* A whole order, cut into blocks of k (the last may be smaller): position p of the left side, of x, meets the positions

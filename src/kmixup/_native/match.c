@@ -35,18 +35,18 @@ static enum status open_workspace(struct workspace *w, size_t n, size_t m, size_
 /* The exponent that brings the largest difference between the points to the middle of the range in which d squares
    neither overflow nor vanish. Points that are not finite have none. */
 static enum status exponent(const REAL *const *x, size_t n, const REAL *const *y, size_t m, size_t d, int *shift) {
-    double largest = 0;
     for (size_t i = 0; i < n + m; i++)
         for (size_t t = 0; t < d; t++) {
             REAL a = i < n ? x[i][t] : y[i - n][t];
             if (!(a - a == 0)) return NOT_FINITE;
         }
-    for (size_t t = 0; t < d; t++) {
-        double low_x = x[0][t], high_x = low_x, low_y = y[0][t], high_y = low_y;
-        for (size_t i = 1; i < n; i++) low_x = fmin(low_x, x[i][t]), high_x = fmax(high_x, x[i][t]);
-        for (size_t j = 1; j < m; j++) low_y = fmin(low_y, y[j][t]), high_y = fmax(high_y, y[j][t]);
-        largest = fmax(largest, fmax(high_x - low_y, high_y - low_x));
-    }
+    double largest = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < m; j++)
+            for (size_t t = 0; t < d; t++) {
+                double gap = fabs((double)x[i][t] - (double)y[j][t]);
+                if (gap > largest) largest = gap;
+            }
     int power = DBL_MAX_EXP + 1;
     if (largest <= DBL_MAX) frexp(largest, &power);
     *shift = (MAX_EXPONENT - 4 - ilogb((double)d)) / 2 - power;

@@ -5,20 +5,15 @@
 #ifndef KMIXUP_X86
 int processor_level(void) { return 0; }
 #else
-#ifdef _MSC_VER
-#include <immintrin.h>
-#include <intrin.h>
-static void cpuid(int leaf, unsigned out[4]) { __cpuidex((int *)out, leaf, 0); }
-static unsigned saved_registers(void) { return (unsigned)_xgetbv(0); }
-#else
 #include <cpuid.h>
+
 static void cpuid(int leaf, unsigned out[4]) { __cpuid_count(leaf, 0, out[0], out[1], out[2], out[3]); }
+
 static unsigned saved_registers(void) {
     unsigned low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }
-#endif
 
 static int all_bits(unsigned word, unsigned bits) { return (word & bits) == bits; }
 

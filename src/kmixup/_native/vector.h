@@ -12,7 +12,8 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
+#define VECTOR_TYPES 1
 #ifndef VECTOR_BYTES /* given by tests: any width will do */
 #define NATIVE_WIDTH 1
 #if defined(__AVX512F__)
@@ -23,7 +24,6 @@
 #define VECTOR_BYTES 16
 #endif
 #endif
-#define VECTOR(type, bytes) type __attribute__((vector_size(bytes)))
 #define INLINE static inline __attribute__((always_inline))
 enum { LANES = VECTOR_BYTES / sizeof(REAL), WIDE = VECTOR_BYTES / sizeof(double) };
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES)));             /* LANES numbers of the points' type */
@@ -36,7 +36,6 @@ INLINE int64_t lane_whole(whole v, int i) { return v[i]; }
 INLINE wide all_wide(double a) { return a - (wide){0}; }
 INLINE whole all_whole(int64_t a) { return a - (whole){0}; }
 INLINE vec all(REAL a) { return a - (vec){0}; }
-INLINE REAL lane_real(vec v, int i) { return v[i]; }
 #else
 #define INLINE static __inline
 enum { LANES = 1, WIDE = 1 };
@@ -50,7 +49,6 @@ INLINE int64_t lane_whole(whole v, int i) { (void)i; return v; }
 INLINE wide all_wide(double a) { return a; }
 INLINE whole all_whole(int64_t a) { return a; }
 INLINE vec all(REAL a) { return a; }
-INLINE REAL lane_real(vec v, int i) { (void)i; return v; }
 #endif
 
 INLINE vec load(const REAL *from) { vec v; memcpy(&v, from, sizeof v); return v; }
@@ -63,7 +61,7 @@ INLINE wide load_widened(const REAL *from) { narrow v; memcpy(&v, from, sizeof v
 
 /* less(a, b): which lanes have a < b; chosen(which, a, b): a there, else b; smaller(a, b): the lesser, b for NaN. */
 INLINE whole less(wide a, wide b) { return a < b; }
-#if !defined(__GNUC__)
+#if !defined(VECTOR_TYPES)
 INLINE whole chosen(whole which, whole a, whole b) { return which ? a : b; }
 INLINE wide smaller(wide a, wide b) { return a < b ? a : b; }
 #elif defined(NATIVE_WIDTH) && defined(__AVX512F__)
