@@ -312,6 +312,13 @@ def test_logits_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:
         trainer.compute_loss(model, {"features": torch.randn(8, 5, 4), "labels": torch.zeros(8).long()})
 
 
+def test_a_loss_must_be_one_tensor(tmp_path: Path) -> None:
+    model = OnFeatures()
+    trainer = trainer_for(model, tmp_path, KMixup(4, 1.0), loss_fn=lambda o, t: {"loss": F.cross_entropy(o, t)})
+    with pytest.raises(TypeError, match="loss_fn must return one tensor, got dict"):
+        trainer.compute_loss(model, {"features": torch.randn(8, 4), "labels": torch.zeros(8).long()})
+
+
 def test_a_batch_without_a_label_that_counts_teaches_nothing(tmp_path: Path) -> None:
     model = OnFeatures()
     trainer = trainer_for(model, tmp_path, KMixup(4, 1.0))

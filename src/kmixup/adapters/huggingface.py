@@ -152,13 +152,16 @@ class KMixupTrainerMixin(_Base):
         def of_one_target(_: None, target: Any) -> Tensor:
             outputs = forward(target[1])
             loss = loss_fn(outputs["logits"] if isinstance(outputs, dict) else outputs[0], target[0])
+            if not isinstance(loss, Tensor):
+                raise TypeError(f"loss_fn must return one tensor, got {type(loss).__name__}. Sum several losses in it.")
             per_label.append(loss.ndim > 0 and loss.shape == labels.shape and not labels.is_floating_point())
             return _sum_of_rows(loss) if per_label[-1] else loss
 
-        loss = plan.loss(of_one_target, None, (labels, decoder))
+        targets = (labels, decoder)
+        loss = plan.loss(of_one_target, None, targets)
         if not all(per_label):
             return loss
-        counting = plan.loss(lambda _, y: _sum_of_rows(y.ne(_IGNORED).float()), None, labels)
+        counting = plan.loss(lambda _, target: _sum_of_rows(target[0].ne(_IGNORED).float()), None, targets)
         return loss / counting.clamp(min=torch.finfo(counting.dtype).tiny)
 
     def _loss_fn(self, labels: Tensor) -> Callable[[Any, Tensor], Tensor]:
