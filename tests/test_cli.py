@@ -1,5 +1,6 @@
 """The command line, on recipes and data of the test's own."""
 
+import io
 import json
 import os
 import re
@@ -8,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from kmixup import __version__, cli
 from kmixup.cli.app import app
+from kmixup.experiments.recipe import read_recipe
+from kmixup.experiments.reproduce import run_trials
+from kmixup.experiments.runs import RunStore
 
 RECIPE = """
 title = "Mine"
@@ -242,6 +247,15 @@ def test_output_that_is_no_terminal_has_a_line_per_trial_with_its_result_and_the
     assert "-:--:--" not in kmixup("reproduce", "mine.toml", "--jobs", "1").output
 
 
+def test_a_terminal_has_a_bar_with_the_time_left_from_the_first_trial_on(folder):
+    terminal = Console(force_terminal=True, width=100, file=io.StringIO())
+    recipe = read_recipe("mine.toml").where(method="erm")
+    result = run_trials(recipe, RunStore(folder / "runs"), jobs=1, console=terminal)
+    assert result.done == 2
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.file.getvalue())
+    assert re.search(r"mine .* 1/2 .* about \d+ s left", shown)
+
+
 @pytest.mark.parametrize("columns", [40, 60])
 def test_a_narrow_terminal_cuts_no_k_and_no_number(folder, columns):
     plan = kmixup("reproduce", "mine.toml", "--dry-run", "--jobs", "1", columns=columns)
@@ -297,6 +311,9 @@ def test_a_code_page_without_our_signs_gets_plain_ones_and_colours_can_be_off(fo
         assert ("+-" if encoding == "ascii" else "±") in text
         assert "?" not in text
         assert not re.search(r"\x1b\[[34]\d", text)
+    written = as_process("report", "mine.toml", "--to", "r.md", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert written.stdout == b"wrote r.md\n"
+    assert "±" in (folder / "r.md").read_bytes().decode("utf-8")
 
 
 def test_a_notebooks_backend_does_not_stop_a_picture(folder):

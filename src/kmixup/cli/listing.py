@@ -7,13 +7,13 @@ from typing import Annotated
 
 from kmixup.cli.options import Help
 
-_WHAT = ("recipes", "datasets", "models", "methods", "settings")
+_WHAT = ("recipes", "readings", "datasets", "models", "methods", "settings")
 
 
 def list_names(
-    what: Annotated[str | None, Help("recipes, datasets, models, methods or settings; default: all.")] = None,
+    what: Annotated[str | None, Help("recipes, readings, datasets, models, methods or settings; default: all.")] = None,
 ) -> None:
-    """What there is: recipes, data sets, models, methods, and settings with their defaults."""
+    """What there is: recipes, readings of the paper, data sets, models, methods, and settings with their defaults."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -32,11 +32,13 @@ def _lists(what: str | None) -> dict[str, dict[str, str]]:
     from kmixup.experiments.datasets import DATASETS
     from kmixup.experiments.methods import METHODS
     from kmixup.experiments.models import MODELS
+    from kmixup.experiments.readings import READINGS
     from kmixup.experiments.recipe import read_recipe, recipe_names
     from kmixup.experiments.trial import Trial
 
     makers = {
         "recipes": lambda: {name: read_recipe(name).title for name in recipe_names()},
+        "readings": lambda: {name: f"{reading.title} ({reading.source})" for name, reading in READINGS.items()},
         "datasets": lambda: {name: _summary(loader) for name, loader in DATASETS.items()},
         "models": lambda: {name: _summary(builder) for name, builder in MODELS.items()},
         "methods": lambda: {name: _summary(method) for name, method in METHODS.items()},
