@@ -172,6 +172,8 @@ def test_two_thirds_of_the_level_go_to_the_part_that_decides_the_printed_table()
     assert all_of([compare(U, -0.6), loss, compare(U)]).bound(0.05, -1) == pytest.approx(means[1])
     # A part that could not decide gets nothing, whatever is printed for it.
     assert some_of([compare(Z, 0.9), low, spread]).bound(0.05, 1) == pytest.approx(means[7])
+    # Where more than one part is needed, none is preferred.
+    assert AtLeast((spread, spread, low), 2).bound(0.05, 1) == pytest.approx(means[5])  # 0.025 of 256
     # Alone among those that could, it has all of the level.
     assert some_of([compare(Z, 0.9), spread]).bound(0.05, 1) == pytest.approx(means[11])
 
@@ -319,6 +321,14 @@ def test_seeds_needed_for_a_printed_effect(effect, sd, level, seeds):
         seeds = 5  # the fewest that decide anything
     assert compare([], effect, sd).seeds_needed(0, level, 1) == seeds
     assert compare([], None if effect is None else -effect, sd).seeds_needed(0, level, -1) == seeds
+
+
+def test_more_than_a_thousand_seeds_are_not_counted():
+    def seeds(n):
+        return compare([], unit(n).detectable(0.05, 1) * (1 + 1e-6), 1.0).seeds_needed(0, 0.05, 1)
+
+    # 2^14 flips stand for all of them, so that power depends on n by the formula alone.
+    assert [seeds(n) for n in (999, 1000, 1001)] == [999, 1000, INF]
 
 
 def test_seeds_needed_use_the_spread_of_three_runs_or_else_the_printed_one():
