@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +64,7 @@ def draw_lam(alpha: float, shape: tuple[int, ...], generator: torch.Generator | 
         return torch.full_like(uniform, 0.5)
     from scipy.special import betaincinv  # imported where used: half the time of `import kmixup` otherwise
 
-    return torch.as_tensor(betaincinv(alpha, alpha, uniform.numpy()))
+    return torch.from_numpy(np.asarray(betaincinv(alpha, alpha, uniform.numpy())))
 
 
 def min_lam_sq(alpha: float) -> float:
