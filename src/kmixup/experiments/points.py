@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from kmixup.calibration import Calibration, calibrate
+from kmixup.calibration import Calibration, calibrated, matched_sq_distance
 from kmixup.experiments.datasets import Data, load_data
 from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.trial import Trial
-from kmixup.mixup import KMixup
+from kmixup.measure import mean_sq_distance
 
 __all__ = ["Points", "calibrate_trial", "load_points"]
 
@@ -43,12 +43,12 @@ class Points:
         """The alpha_k and xi of a trial on these points; None without mixing."""
         if trial.method == "erm":
             return None
+        # As Algorithm 1 has it: two independent k-samples of the data, whatever the batches.
         generator = Generator().manual_seed(trial.seed_for("calibration"))
         x = normalise(self.data.x_train, self.data.mean, self.data.std)
         rule, k = (trial.alpha_rule, trial.k) if trial.adjusts_alpha else ("none", 1)
-        mixer = KMixup(k, trial.alpha, metric=trial.metric, pairing=trial.pairing)
-        options = {"batch_size": trial.batch_size, "max_alpha": trial.max_alpha, "generator": generator}
-        return calibrate(x, mixer, trial.alpha, rule, **options)
+        matched = matched_sq_distance(x, k, generator=generator)
+        return calibrated(k, trial.alpha, rule, mean_sq_distance(x), matched, max_alpha=trial.max_alpha)
 
 
 def load_points(trial: Trial, data_dir: Path | None = None) -> Points:
