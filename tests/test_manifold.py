@@ -234,11 +234,12 @@ def test_a_layer_that_is_not_called_is_an_error():
         manifold(model, ["unused"])(batch()[0])
 
 
-def test_a_layer_without_the_batch_dimension_is_an_error():
+def test_a_layer_without_the_batch_dimension_does_not_fit_the_labels():
     class Transpose(nn.Module):
         def forward(self, x):
             return x.T.contiguous()
 
     model = nn.Sequential(Transpose())
-    with pytest.raises(ValueError, match="batch of 16 first, got 3"):
-        manifold(model, k=1)(batch()[0])
+    outputs, plan = manifold(model, k=1)(batch()[0])
+    with pytest.raises(ValueError, match=r"batch length 3 first, got shape \[16\]"):
+        plan.loss(F.cross_entropy, outputs, batch()[1])

@@ -116,7 +116,7 @@ def test_a_feature_network_is_neither_saved_nor_trained_nor_differentiated():
     x = rand(8, 3).requires_grad_()
     mixer(x, labels(8))[0].sum().backward()
     assert list(mixer.parameters()) == []
-    assert list(mixer.state_dict()) == ["_extra_state"]
+    assert list(mixer.state_dict()) == []
     assert network.weight.grad is None
 
 
@@ -248,8 +248,6 @@ def test_state_survives_a_weights_only_checkpoint(tmp_path):
     torch.save(mixer.state_dict(), tmp_path / "mixer.pt")
     state = torch.load(tmp_path / "mixer.pt", weights_only=True)
     KMixup(4, 1.0, generator=torch.Generator()).load_state_dict(state)
-    with pytest.raises(ValueError, match="must both have a generator, or both none"):
-        KMixup(4, 1.0).load_state_dict(state)
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda mixer: pickle.loads(pickle.dumps(mixer))])
@@ -405,19 +403,21 @@ def mixer(**kwargs) -> KMixup:
         (lambda: mixer(k=1).plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
         (lambda: mixer()(X.to(torch.uint8), Y), TypeError, r"x must be floating point, got torch.uint8 \[8, 3\]"),
         (lambda: mixer()(X.numpy().astype("uint8"), Y.numpy()), TypeError, "x must be floating point, got uint8"),
-        (lambda: mixer()([1.0] * 8, Y), TypeError, "x must be floating point, got float"),
+        (lambda: mixer()([1.0] * 8, Y), TypeError, "x must not be a list: stack its samples"),
+        (lambda: mixer().plan([torch.rand(3, 8, 8)]), TypeError, "x must not be a list: stack its samples"),
         (lambda: mixer()(X, Y[:7]), ValueError, "x and y must have the same length, got 8 and 7"),
         (lambda: mixer()(X, Y + 3), ValueError, r"labels must lie in 0..2 .*got 8 outside, the first 3 at row 0"),
         (lambda: mixer()(X, Y - 1), ValueError, "labels must lie in 0..2"),
         (lambda: mixer(num_classes=None)(X, Y), ValueError, "num_classes is required"),
         (lambda: mixer()(X, Y.bool()), TypeError, "y must not be bool: use y.long"),
-        (lambda: mixer()(X, Y[:, None]), ValueError, r"integer labels must have shape \[B\], got \[8, 1\]"),
+        (lambda: mixer()(X, Y.view(2, 4)), ValueError, r"integer labels must have shape \[B\].* got \[2, 4\]"),
+        (lambda: mixer()(X[0], Y[0]), ValueError, r"got \[\]. Mixing acts on batches"),
         (lambda: mixer()(X, [0] * 8), TypeError, "y must be a tensor or a numpy array, got list"),
         (lambda: mixer()(X), TypeError, r"takes inputs and labels, got 1 argument.*plan.mix"),
         (lambda: mixer()(X, Y, X), TypeError, r"got 3 argument"),
         (lambda: mixer()({"image": X, "category": Y}), ValueError, "the labels must be one of the keys"),
         (lambda: mixer()({"image": X, "label": Y, "y": Y}), ValueError, "labels_getter"),
-        (lambda: mixer()({"image": X.view(8, 3, 1).byte(), "label": Y}), TypeError, r"under \['image'\].*to float"),
+        (lambda: mixer()({"image": X.view(8, 3, 1).byte(), "label": Y}), TypeError, r"'image' holds.*to float.*leaves="),
         (lambda: mixer()({"a": X, "b": X, "label": Y}), ValueError, "one floating-point tensor to match on, got 2"),
         (lambda: mixer().plan(X, X[:4]), ValueError, r"same shape, got \[8, 3\] and \[4, 3\]. Drop the last"),
         (lambda: mixer().plan(X[:0]), ValueError, "a batch of at least one sample"),

@@ -19,10 +19,9 @@ SOURCE = ROOT / "src" / "kmixup"
 # From the ground up: a file imports only what stands above it. A folder stands for its files, which may import each
 # other as long as no circle arises.
 FLOORS = (
-    *("lam", "_native", "native", "config", "cost", "assignment", "matching", "streams", "plan", "compiled"),
+    *("lam", "_native", "native", "config", "cost", "assignment", "matching", "streams"),
+    *("structure", "targets", "interpolation", "losses", "stats", "plan", "compiled", "samples", "arguments"),
     *(
-        "targets",
-        "samples",
         "mixup",
         "manifold",
         "coupling",

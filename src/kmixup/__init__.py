@@ -15,7 +15,8 @@ from kmixup.lam import alpha_for, min_lam_sq
 from kmixup.manifold import KManifoldMixup
 from kmixup.measure import mean_sq_distance
 from kmixup.mixup import KMixup
-from kmixup.plan import MixPlan, MixStats
+from kmixup.plan import MixPlan
+from kmixup.stats import MixStats
 
 __version__ = "0.1.0"
 

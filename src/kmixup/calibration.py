@@ -28,7 +28,7 @@ from kmixup.measure import (
     whole_blocks,
 )
 from kmixup.mixup import KMixup
-from kmixup.plan import batch_length
+from kmixup.structure import batch_length
 
 Rule = Literal["exact", "sqrt", "none"]
 RULES: tuple[Rule, ...] = ("exact", "sqrt", "none")

@@ -30,7 +30,7 @@ from kmixup.measure import (
     sq_distances,
 )
 from kmixup.mixup import KMixup
-from kmixup.plan import batch_length
+from kmixup.structure import batch_length
 
 _REFERENCE = 2000  # points among which the nearest neighbour of a midpoint is sought, and whose dimension is taken
 _TIMED = 5  # batches

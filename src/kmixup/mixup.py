@@ -5,30 +5,28 @@ A plan is random draws (order, lam) met by a pure matching; applying it is pure 
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kmixup.assignment import Solver, check_solver
+from kmixup.arguments import CHECKS, LamPer, Pairing, callers_level, function_or_none
+from kmixup.assignment import Solver
 from kmixup.compiled import register
-from kmixup.cost import METRICS, Metric, widest_float
-from kmixup.lam import checked_alpha, draw_lam
+from kmixup.cost import Metric, widest_float
+from kmixup.lam import draw_lam
 from kmixup.matching import match_blocks, partners
-from kmixup.plan import MixPlan, batch_length
-from kmixup.samples import floating_inputs, label_key, points_of
-from kmixup.streams import draw_order, process_stream
-from kmixup.targets import soft_targets
-
-Pairing = Literal["roll", "shuffle"]
-LamPer = Literal["batch", "block", "sample"]
+from kmixup.plan import MixPlan
+from kmixup.samples import Role, label_path, mix_inputs, points_of, with_labels
+from kmixup.streams import Streamed, draw_order
+from kmixup.structure import batch_length, has_names, named_leaves
+from kmixup.targets import refuse_unknown, soft_targets
 
 
-class KMixup(nn.Module):
+class KMixup(Streamed):
     r"""k-mixup: mixup between sets of k samples, matched by the exact optimal assignment.
 
     .. math::
@@ -49,21 +47,27 @@ class KMixup(nn.Module):
     Args:
         k: Points per k-batch, >= 1. ``k=1`` is mixup. A batch smaller than ``2 * k`` uses the largest k that fits,
             with one warning.
-        alpha: Parameter of Beta(alpha, alpha), >= 0. 0 switches mixing off, ``inf`` makes lam 1/2. May be assigned to
-            while training.
+        alpha: Parameter of Beta(alpha, alpha), >= 0. 0 switches mixing off, ``inf`` makes lam 1/2.
         metric: Cost of a pair: ``"sqeuclidean"`` (the paper's text), ``"euclidean"`` (its Figure 5), ``"cosine"``, or a
             function of two point sets ``[n, k, d]`` (samples flattened) that returns costs ``[n, k, k]``.
-        features: Function from the inputs to what is matched, shape ``[B, ...]``; the inputs themselves are mixed.
+        features: Function from the inputs to what is matched, shape ``[B, ...]``; the inputs themselves are mixed. A
+            network (or a method of one) is called in eval mode and without gradients, whatever mode it is in.
         pairing: ``"roll"`` matches each block of k of a random order with the block before it: no self-pairs, each
             sample a partner exactly once. ``"shuffle"`` matches with a random permutation, as the released code does.
         lam_per: One lam per ``"batch"``, per ``"block"`` of k, or per ``"sample"``.
         num_classes: Number of classes, to turn integer labels into soft targets.
         p: Probability of mixing, drawn as often as lam.
         generator: Source of all randomness; default: torch's global generator. Keep it on the CPU.
-        labels_getter: For a dict sample: function from the sample to its labels, as in torchvision v2, or to their key.
-            Default: the one key among label, labels, target, targets, y.
+        labels_getter: For a sample with names: function from the sample to its labels, as in torchvision v2, or to
+            their name. Default: the one name among label, labels, target, targets, y.
+        leaves: For a batch with names: what becomes of a leaf (or of what holds leaves), by its name or dotted path:
+            ``"mix"``, ``"union"`` or ``"intersection"`` (masks), ``"max"`` (lengths), ``"own"``, ``"drop"``. Needed
+            only for what is in doubt, which is refused.
         per_process: False to draw the same stream on every rank and in every worker.
         solver: Assignment solver, see `kmixup.assign`.
+
+    The arguments are attributes: they may be assigned to while training, as in a schedule of alpha, and are checked
+    like here.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -84,51 +88,37 @@ class KMixup(nn.Module):
         num_classes: int | None = None,
         p: float = 1.0,
         generator: torch.Generator | None = None,
-        labels_getter: Callable[[Mapping[str, Any]], Any] | None = None,
+        labels_getter: Callable[[Any], Any] | None = None,
+        leaves: Mapping[str, Role] | None = None,
         per_process: bool = True,
         solver: Solver = "auto",
     ) -> None:
-        super().__init__()
-        self.k = _checked_count("k", k)
+        super().__init__(generator, per_process=per_process)
+        self.k = k
         self.alpha = alpha
-        if not callable(metric) and metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
-        if features is not None and not callable(features):
-            raise TypeError(
-                f"features must be a function of the inputs, got {type(features).__name__}. "
-                "To match on a tensor you already have: plan = mixer.plan(features); plan.mix(x)."
-            )
         self.metric: Metric = metric
         # In a tuple, so that a network used for matching is not registered: its weights are not ours to save or train.
-        self._features = (features,)
-        self.pairing = _checked_choice("pairing", pairing, get_args(Pairing))
-        self.lam_per = _checked_choice("lam_per", lam_per, get_args(LamPer))
-        self.num_classes = None if num_classes is None else _checked_count("num_classes", num_classes)
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-            raise ValueError(f"p must be a probability in [0, 1], got {p!r}.")
-        self.p = float(p)
-        if generator is not None and not isinstance(generator, torch.Generator):
-            raise TypeError(
-                f"generator must be a torch.Generator, got {type(generator).__name__}. "
-                "Use torch.Generator().manual_seed(seed)."
-            )
-        self.generator = generator
+        self._features = (function_or_none("features", features),)
+        self.pairing = pairing
+        self.lam_per = lam_per
+        self.num_classes = num_classes
+        self.p = p
         self.labels_getter = labels_getter
-        self.per_process = per_process
-        check_solver(solver)
+        self.leaves = leaves
         self.solver: Solver = solver
         self._warned = False
         self._handle = register(self)
 
-    @property
-    def alpha(self) -> float:
-        """Parameter of Beta(alpha, alpha)."""
-        return self._alpha
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = CHECKS.get(name)
+        super().__setattr__(name, value if check is None else check(value))
+        if name == "alpha":  # a compiled graph is guarded by this alone, not by every step of a schedule
+            super().__setattr__("_off", self.alpha == 0)
 
-    @alpha.setter
-    def alpha(self, alpha: float) -> None:
-        self._alpha = checked_alpha(alpha)
-        self._off = self._alpha == 0  # a compiled graph is guarded by this alone, not by every step of a schedule
+    @property
+    def mixes(self) -> bool:
+        """Whether anything is mixed: in train mode, with alpha > 0."""
+        return self.training and not self._off
 
     @property
     def features(self) -> Callable[[Any], Any] | None:
@@ -139,45 +129,70 @@ class KMixup(nn.Module):
         """Mix a batch.
 
         Args:
-            *inputs: ``x, y``, or one ``(x, y)`` pair, or one dict sample that holds both. ``x`` is a floating-point
-                tensor, array or pytree, batch first; ``y`` class indices ``[B]``, soft targets ``[B, C]``, or
-                regression targets ``[B, ...]``.
+            *inputs: ``x, y``, or one ``(x, y)`` pair, or one sample that holds both by name (a mapping, a namedtuple,
+                a dataclass, also nested). ``x`` is a floating-point or complex tensor, array or structure, batch first;
+                ``y`` class indices ``[B]``, soft targets ``[B, C]``, or regression targets ``[B, ...]``.
 
         Returns:
             ``x_mixed, y_soft`` in the structure that came; ``x`` keeps its dtype, soft targets are float32 at least.
             In eval mode and for alpha = 0 ``x`` itself and the one-hot targets.
 
         Raises:
-            TypeError: If ``x`` is not floating point, or labels are missing.
+            TypeError: If ``x`` is not floating point, labels are missing, or it is in doubt what becomes of a leaf.
             ValueError: If labels and inputs do not fit, rows are not finite, or ``num_classes`` is needed.
         """
-        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        if len(inputs) == 1 and has_names(inputs[0]):
             sample = inputs[0]
-            labels = label_key(sample, self.labels_getter)
-            x_mixed, y_soft = self(floating_inputs(sample, labels), sample[labels])
-            return {**sample, **x_mixed, labels: y_soft}
+            labels = label_path(sample, self.labels_getter)
+            y = dict(named_leaves(sample))[labels]
+            x_mixed, y_soft = self._mixed(sample, y, labels)
+            return with_labels(x_mixed, labels, y_soft)
         if len(inputs) == 1 and isinstance(inputs[0], (tuple, list)):
             inputs = tuple(inputs[0])
         if len(inputs) != 2:
             raise TypeError(
-                f"KMixup takes inputs and labels, got {len(inputs)} argument(s). "
-                "Use mixer(x, y); without labels: plan = mixer.plan(x); plan.mix(x)."
+                f"KMixup takes inputs and labels, got {len(inputs)} argument(s). Use mixer(x, y) and keep what is "
+                'beside them, or mixer({"image": x, "label": y, "index": i}); '
+                "without labels: plan = mixer.plan(x); plan.mix(x)."
             )
-        x, y = inputs
+        return self._mixed(*inputs)
+
+    def _mixed(self, x: Any, y: Any, labels: str | None = None) -> tuple[Any, Any]:
         y_soft = soft_targets(y, self.num_classes)
         if self._off or not self.training:
             return x, y_soft
-        plan = self.plan(x)
+        if self.num_classes is not None and y_soft is y:
+            refuse_unknown(y_soft)
+        plan = self._drawn(x, None, labels)
         if y_soft.shape[0] != len(plan):
-            raise ValueError(f"x and y must have the same length, got {len(plan)} and {len(y_soft)}.")
-        return plan.mix(x), plan.mix(y_soft)
+            raise ValueError(
+                f"x and y must have the same length, got {len(plan)} and {len(y_soft)}. The batch comes first."
+            )
+        return self.mix(plan, x, labels=labels), plan.mix(y_soft)
+
+    def mix(self, plan: MixPlan, x: Any, *, labels: str | None = None) -> Any:
+        """Mix inputs as a plan says, each leaf by its rule: masks and lengths are united, not averaged.
+
+        Args:
+            plan: From `plan`.
+            x: A tensor, an array, or a structure of them; see ``leaves``.
+            labels: Dotted path of labels in ``x``, which are left alone.
+
+        Returns:
+            The same structure.
+
+        Raises:
+            TypeError: If it is in doubt what becomes of a leaf, or nothing is mixed.
+            ValueError: If ``leaves`` names what is not there, or a leaf has another batch length.
+        """
+        return plan.mix(x) if isinstance(x, (Tensor, np.ndarray)) else mix_inputs(plan, x, self.leaves, labels=labels)
 
     def plan(self, x: Any, x2: Any = None) -> MixPlan:
         """Draw partners and lam for a batch.
 
         Args:
-            x: Inputs (or features to match on), floating point, batch first, shape ``[B, ...]``. A pytree needs
-                ``features``, unless it has one floating-point leaf.
+            x: Inputs (or features to match on), floating point or complex, batch first, shape ``[B, ...]``. A structure
+                needs ``features``, unless one leaf alone is mixed.
             x2: An independent second batch of the same shape, as in the paper's Figure 5: partners come from it.
 
         Returns:
@@ -189,19 +204,32 @@ class KMixup(nn.Module):
 
         Paper: Figure 5, k-mixup implementation.
         """
+        return self._drawn(x, x2)
+
+    def _drawn(self, x: Any, x2: Any, labels: str | None = None) -> MixPlan:
         if self._off or not self.training:
-            return self._identity(*batch_length(x), from_second=x2 is not None)
-        points = points_of(x, self.features, "x")
-        other = None if x2 is None else points_of(x2, self.features, "x2")
+            return self.identity(*batch_length(x), from_second=x2 is not None)
+        points = points_of(x, self.features, self.leaves, labels=labels)
+        other = None if x2 is None else points_of(x2, self.features, self.leaves, name="x2")
         if other is not None and other.shape != points.shape:
             raise ValueError(
                 f"x and x2 must have the same shape, got {list(points.shape)} and {list(other.shape)}. "
                 "Drop the last incomplete batch (drop_last=True)."
             )
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or points.is_meta:
             tensors = torch.ops.kmixup.plan(points, other, self._handle, self.lam_per != "batch")
             return MixPlan(*tensors, from_second=other is not None)
         return self.drawn(points, other)
+
+    def identity(self, batch: int, device: torch.device | None = None, *, from_second: bool = False) -> MixPlan:
+        """The plan that mixes nothing, with lam in the shape that ``lam_per`` says.
+
+        Args:
+            batch: Number of samples, B.
+            device: Where the plan lives.
+            from_second: Whether the plan is for two batches.
+        """
+        return MixPlan.identity(batch, per_sample=self.lam_per != "batch", device=device, from_second=from_second)
 
     def meet(self, points: Tensor, order: Tensor, lam: Tensor, other: Tensor | None = None) -> MixPlan:
         """The plan that given draws lead to: the pure half of `plan`.
@@ -256,59 +284,28 @@ class KMixup(nn.Module):
             lam = torch.where(torch.rand(lam.shape, generator=generator, device=on).cpu() < self.p, lam, 1.0)
         return lam.repeat_interleave(k, 1)[:, :batch] if self.lam_per == "block" else lam
 
-    def stream(self) -> torch.Generator | None:
-        """The generator to draw from in this process, see `kmixup.streams.process_stream`."""
-        return process_stream(self.generator) if self.per_process else self.generator
-
     def extra_repr(self) -> str:
         """What `print(mixer)` shows."""
         parts = [f"k={self.k}", f"alpha={self.alpha:g}"]
         parts += [f"{name}={getattr(self, name)!r}" for name in ("metric", "pairing", "lam_per", "num_classes", "p")]
         return ", ".join(parts)
 
-    def get_extra_state(self) -> Tensor:
-        """The generator's state for `state_dict`, so that a resumed run continues the same stream."""
-        return torch.empty(0, dtype=torch.uint8) if self.generator is None else self.generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Continue a saved stream; torch's global generator is never saved or set."""
-        if (len(state) == 0) != (self.generator is None):
-            raise ValueError(
-                "the saved mixer and this one must both have a generator, or both none. "
-                "Build this one with generator=torch.Generator() to continue a saved stream."
-            )
-        if self.generator is not None:
-            self.generator.set_state(state.cpu())
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        if self.generator is not None:  # spawned workers need it by value: not every torch pickles a generator
-            state["generator"] = (str(self.generator.device), self.generator.get_state().numpy())
-        return state
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if isinstance(self.generator, tuple):
-            device, generator_state = self.generator
-            self.generator = torch.Generator(device)
-            self.generator.set_state(torch.from_numpy(generator_state))
         self._handle = register(self)
 
     def drawn(self, points: Tensor, other: Tensor | None) -> MixPlan:
         """The plan for points that are checked: what a compiled graph calls."""
         batch, device = len(points), points.device
         if self._off or not self.training or (batch == 1 and other is None):
-            return self._identity(batch, device, from_second=other is not None)
+            return self.identity(batch, device, from_second=other is not None)
         generator = self.stream()
-        order = torch.arange(batch, device=device) if other is not None else draw_order(batch, generator, device)
-        lam = self.draw_lam(1, batch, self._fitting_k(batch, other is not None), generator)[0]
-        lam = (lam[0] if self.lam_per == "batch" else lam).to(widest_float(device)).to(device)
+        order = draw_order(batch, generator, device) if other is None else torch.arange(batch, device=device)
+        lam = self.draw_lam(1, batch, self._fitting_k(batch, other is not None), generator)
+        lam = lam.view(() if self.lam_per == "batch" else -1).to(widest_float(device)).to(device)
         if self.lam_per == "block" and self.pairing == "roll":
             lam = torch.empty_like(lam).scatter_(0, order, lam)
         return self.meet(points, order, lam, other)
-
-    def _identity(self, batch: int, device: torch.device, from_second: bool) -> MixPlan:
-        return MixPlan.identity(batch, per_sample=self.lam_per != "batch", device=device, from_second=from_second)
 
     def _fitting_k(self, batch: int, second: bool) -> int:
         # Rolled blocks must not meet themselves, so two have to fit. A second batch or a shuffle has no such need.
@@ -320,31 +317,6 @@ class KMixup(nn.Module):
                 warnings.warn(
                     f"a batch of {batch} is too small for k={self.k}: using k={largest} here. "
                     "Use larger batches or drop_last=True.",
-                    stacklevel=_callers_level(),
+                    stacklevel=callers_level(),
                 )
         return min(self.k, largest)
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _checked_count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} must be >= 1, got {value}." + (" k=1 is mixup." if name == "k" else ""))
-    return int(value)
-
-
-def _checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
-    return value
-
-
-def _callers_level() -> int:
-    """The stacklevel at which a warning of the calling function names the line outside kmixup and torch."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("kmixup", "torch"):
-        frame, level = frame.f_back, level + 1
-    return level

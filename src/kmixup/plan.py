@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from kmixup.cost import widest_float
+from kmixup.interpolation import mix_rows
+from kmixup.losses import checked_losses, mixed_loss, weighted_mean
+from kmixup.stats import MixStats, mean_sq_distance, same_class_share
+from kmixup.structure import (
+    choose,
+    describe,
+    is_mixable,
+    map_leaves,
+    named_leaves,
+    refuse_length,
+    take,
+    tensor_of,
+    tv_kind,
+)
+from kmixup.targets import correct
+
+# How what is not interpolated follows the partner.
+_COMBINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "union": torch.maximum,
+    "max": torch.maximum,
+    "intersection": torch.minimum,
+}
 
 
-@dataclass(frozen=True)
-class MixStats:
-    """What one plan does to one batch.
-
-    Attributes:
-        matched_sq_distance: Mean squared Euclidean distance between a sample and its partner.
-        unmatched_sq_distance: The same without the matching, under the identity pairing of the same blocks.
-        self_share: Share of samples that are their own partner, in [0, 1].
-        same_class_share: Share of pairs with equal labels, in [0, 1]; None without labels.
-    """
-
-    matched_sq_distance: float
-    unmatched_sq_distance: float
-    self_share: float
-    same_class_share: float | None
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixPlan:
     r"""Who is mixed with whom, and how much; reusable on anything that belongs to the same batch.
 
     .. math:: \tilde x_i = \lambda_i x_i + (1 - \lambda_i)\, x_{\text{partner}(i)}
 
+    A part of a plan, ``plan[8:16]`` or one of ``plan.split(8)``, takes inputs and labels of the whole batch and gives
+    the mixed rows of its own: it may mix them with rows outside the part.
+
+    A batch is a tensor, a numpy array, or mappings, lists, tuples, namedtuples and dataclasses of them, which keep
+    their type; every leaf has the batch first.
+
     Attributes:
-        partner: Index of the sample mixed with, int64, shape ``[B]``.
+        partner: Index of the sample mixed with, int64, shape ``[b]``; b is the batch length B, less for a part.
         lam: Weight of the sample itself, in [0, 1], float64 (float32 on mps), shape ``[]`` (one for the batch) or
-            ``[B]``; applied in the dtype of what is mixed.
-        unmatched: The partner under the identity pairing, before the matching, int64, shape ``[B]``.
+            ``[b]``; applied in the dtype of what is mixed.
+        unmatched: The partner under the identity pairing, before the matching, int64, shape ``[b]``.
         from_second: True if ``partner`` indexes a second batch instead of the same one.
+        start: First row of a part.
+        whole: Batch length B that a part belongs to; None for a whole plan.
 
     Paper: Section 2, displacement interpolation.
     """
@@ -51,6 +64,8 @@ class MixPlan:
     lam: Tensor
     unmatched: Tensor
     from_second: bool = False
+    start: int = 0
+    whole: int | None = None
 
     @classmethod
     def identity(
@@ -84,30 +99,95 @@ class MixPlan:
     def __len__(self) -> int:
         return self.partner.shape[0]
 
-    def to(self, device: torch.device | str) -> MixPlan:
-        """The same plan on another device."""
-        return replace(
-            self, partner=self.partner.to(device), lam=self.lam.to(device), unmatched=self.unmatched.to(device)
-        )
+    def __repr__(self) -> str:
+        lam = "lam" if self.lam.ndim == 0 else f"lam {list(self.lam.shape)}"
+        if self.lam.device.type == "cpu":
+            low, high = (float(self.lam.min()), float(self.lam.max())) if self.lam.numel() else (1.0, 1.0)
+            lam += f" {low:.3g}" + (f"..{high:.3g}" if self.lam.ndim else "")
+        part = "" if self.whole is None else f", rows {self.start}..{self.start + len(self) - 1} of {self.whole}"
+        second = ", partners from a second batch" if self.from_second else ""
+        return f"MixPlan({len(self)} samples, {lam}, on {self.partner.device}{part}{second})"
+
+    def __getitem__(self, rows: slice) -> MixPlan:
+        """The part of the plan for consecutive samples, ``plan[8:16]``.
+
+        Raises:
+            TypeError: If ``rows`` is not a slice of step 1.
+        """
+        if not isinstance(rows, slice) or rows.step not in (None, 1):
+            raise TypeError(f"a plan is cut by a slice of consecutive samples, got {rows!r}. Use plan[start:stop].")
+        start, stop, _ = rows.indices(len(self))
+        partner, unmatched, lam = self.partner[start:stop], self.unmatched[start:stop], self.lam
+        lam = lam[start:stop] if lam.ndim else lam
+        return MixPlan(partner, lam, unmatched, self.from_second, self.start + start, self._whole)
+
+    def split(self, sizes: int | Sequence[int]) -> tuple[MixPlan, ...]:
+        """The plan in parts, as `torch.split` cuts a batch: match on the whole batch, train in micro-batches.
+
+        Args:
+            sizes: Samples per part (the last may be smaller), or a list of them that sums to the length.
+
+        Returns:
+            The parts. The mean of their losses, weighted by their lengths, is the loss of the whole.
+        """
+        lengths = [
+            len(part) for part in torch.arange(len(self)).split(sizes if isinstance(sizes, int) else list(sizes))
+        ]
+        return tuple(self[stop - length : stop] for length, stop in zip(lengths, accumulate(lengths), strict=True))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MixPlan:
+        """The same plan on another device; lam in the widest dtype that the device has."""
+        lam = self.lam.to(widest_float(torch.device(device))).to(device, non_blocking=non_blocking)
+        partner, unmatched = (x.to(device, non_blocking=non_blocking) for x in (self.partner, self.unmatched))
+        return replace(self, partner=partner, lam=lam, unmatched=unmatched)
 
     def mix(self, x: Any, x2: Any = None) -> Any:
         """Interpolate each sample with its partner.
 
         Args:
-            x: A tensor, a numpy array, or a nested dict, list or tuple of them; every leaf floating point, batch first.
+            x: The batch; every leaf floating point or complex.
             x2: The second batch, in the same structure; exactly when the plan was made with one.
 
         Returns:
-            The same structure; each leaf keeps its shape and dtype, numpy stays numpy. Differentiable in ``x``.
+            The same structure, of length b; each leaf keeps its dtype and memory format, numpy stays numpy, a
+            ``tv_tensors.Image`` stays one. Differentiable in ``x``.
 
         Raises:
-            TypeError: If a leaf is not floating point (integer images, class indices).
+            TypeError: If a leaf cannot be interpolated (integer images, class indices, boxes, masks).
             ValueError: If a leaf has another batch length, or ``x2`` is missing or superfluous.
         """
-        second = self._second(x, x2, "x2")
-        return self._mix_leaf(x, second) if isinstance(x, Tensor) else tree_map(self._mix_leaf, x, second)
+        return map_leaves(self._mix_leaf, x, self._second(x, x2, "x2"))
 
-    def loss(self, loss_fn: Callable[..., Tensor], outputs: Any, y: Any, y2: Any = None) -> Tensor:
+    def combine(self, x: Any, how: str, x2: Any = None) -> Any:
+        """What follows the partner without being averaged: padding masks and lengths.
+
+        Args:
+            x: The batch, of any real dtype or bool.
+            how: ``"union"`` or ``"max"``, the larger of the sample's and the partner's entry (of two masks, where
+                either is true); ``"intersection"``, the smaller.
+            x2: The second batch; exactly when the plan was made with one.
+
+        Returns:
+            The same structure, of length b. A partner of weight 0 plays no part.
+
+        Raises:
+            ValueError: If ``how`` is unknown, or a leaf has another batch length.
+        """
+        if how not in _COMBINED:
+            raise ValueError(f"how must be one of {', '.join(_COMBINED)}, got {how!r}.")
+
+        def leaf(path: str, own: Any, other: Any) -> Any:
+            theirs = self._partners(path, own, other)
+            own, none = self._rows(own), self.lam.float() == 0
+            if isinstance(own, Tensor):
+                return _COMBINED[how](choose(none, theirs, own), theirs)
+            return _COMBINED[how](tensor_of(choose(none, theirs, own)), tensor_of(theirs)).numpy()
+
+        return map_leaves(leaf, x, self._second(x, x2, "x2"))
+
+    def loss(
+        self, loss_fn: Callable[..., Any], outputs: Any, y: Any, y2: Any = None, *, ignore_index: int | None = -100
+    ) -> Any:
         r"""Two-target form of the mixed loss, for any loss and any kind of label.
 
         .. math:: \lambda\, \ell(f(\tilde x), y) + (1 - \lambda)\, \ell(f(\tilde x), y_{\text{partner}})
@@ -116,76 +196,94 @@ class MixPlan:
 
         Args:
             loss_fn: ``loss_fn(outputs, y)``; with one lam per block or sample it must keep the batch dimension
-                (``reduction="none"``), and the result is averaged here.
-            outputs: Outputs of the model on the mixed batch.
-            y: Labels of the unmixed batch (any pytree that ``loss_fn`` takes), batch first.
+                (``reduction="none"``), and the result is averaged here. A tensor, or a structure of tensors.
+            outputs: Outputs of the model on the mixed batch (on its own rows, for a part).
+            y: Labels of the unmixed batch (any structure that ``loss_fn`` takes), batch first.
             y2: Labels of the second batch; exactly when the plan was made with one.
+            ignore_index: Class index without a label. Where the loss has the shape of the labels, the mean is over what
+                has one, each label counted with its weight. (A loss that is a mean itself has to leave them out
+                itself.)
 
         Returns:
-            The loss, a scalar.
+            The loss, a scalar, float32 at least; in the structure that ``loss_fn`` returns.
 
         Raises:
+            TypeError: If ``loss_fn`` returns something that is no floating-point tensor.
             ValueError: If lam varies over the batch and ``loss_fn`` returns one number, or if lengths differ.
         """
-        own = _at_least_float32(loss_fn(outputs, y))
-        theirs = _at_least_float32(loss_fn(outputs, self.partner_of(y, y2)))
-        if own.ndim == 0:
-            if self.lam.ndim:
-                raise ValueError(
-                    "loss_fn must return one loss per sample when lam differs between samples, got one number. "
-                    'Use reduction="none", or KMixup(lam_per="batch").'
-                )
-            return _interpolate(own, theirs, self.lam.to(own))
-        if len(own) != len(self):
-            raise ValueError(f"loss_fn must return one loss for each of {len(self)} samples, got {list(own.shape)}.")
-        return _interpolate(own, theirs, _weights(self.lam.to(own), own.ndim)).mean()
+        other = self._second(y, y2, "y2")
+        mine = map_leaves(self._own, y)
+        own = checked_losses(loss_fn(outputs, mine))
+        dtype = reduce(torch.promote_types, (loss.dtype for _, loss in named_leaves(own)), torch.float32)
+        # Where the partner has weight 0 its label is not even shown to the loss: the gradient of an infinite loss is
+        # NaN whatever its weight.
+        shown = map_leaves(lambda path, own, other: self._partners(path, own, other, dtype), y, other)
+        theirs = checked_losses(loss_fn(outputs, shown))
+        return mixed_loss(own, theirs, self.lam, len(self), (mine, shown), ignore_index)
 
-    def accuracy(self, outputs: Tensor, y: Tensor, y2: Tensor | None = None) -> Tensor:
+    def accuracy(
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        y2: Tensor | None = None,
+        *,
+        multi_label: bool = False,
+        ignore_index: int | None = -100,
+    ) -> Tensor:
         r"""Share of correct predictions, each of the two targets counted with its weight.
 
         .. math:: \lambda\, 1[\hat y = y] + (1 - \lambda)\, 1[\hat y = y_{\text{partner}}]
 
         Args:
-            outputs: Scores on the mixed batch, shape ``[B, C, ...]``; the class dimension is 1.
-            y: Class indices ``[B, ...]``, or soft targets ``[B, C, ...]`` whose largest entry is taken.
+            outputs: Scores on the mixed batch (of its own rows, for a part), shape ``[b, C, ...]``; the class dimension
+                is 1. One score per sample, ``[b]`` or ``[b, 1, ...]``, is a logit: class 1 is predicted above 0.
+            y: Labels of the unmixed batch: class indices ``[B, ...]`` or ``[B, 1, ...]``, or soft targets in the shape
+                of the outputs, whose largest entry is taken.
             y2: Labels of the second batch; exactly when the plan was made with one.
+            multi_label: Whether the C scores are logits of labels that may hold together; ``y`` has their shape, and
+                each is counted.
+            ignore_index: Class index of what has no label, and is left out.
 
         Returns:
-            Mean accuracy in [0, 1], a scalar.
+            Mean accuracy in [0, 1], a scalar; NaN where nothing has a label.
+
+        Raises:
+            ValueError: If labels and outputs do not fit, or (looked at on the CPU only) soft targets do not sum to one.
         """
-
-        def classes(labels: Tensor) -> Tensor:
-            return labels.argmax(1) if labels.is_floating_point() else labels
-
-        predicted = outputs.argmax(1)
-        own = (predicted == classes(y)).float()
-        theirs = (predicted == classes(self.partner_of(y, y2))).float()
-        return torch.lerp(theirs, own, _weights(self.lam.float(), own.ndim)).mean()
+        options: dict[str, Any] = {"multi_label": multi_label, "ignore_index": ignore_index}
+        own, mine = correct(outputs, self._own("y", y), **options)
+        theirs, their = correct(outputs, self.partner_of(y, y2), **options)
+        return weighted_mean(own.float(), theirs.float(), self.lam, (mine, their))
 
     def partner_of(self, y: Any, y2: Any = None) -> Any:
         """The partner's entry for each sample: labels, metadata, anything batch first.
 
         Args:
-            y: A tensor, a numpy array, or a nested dict, list or tuple of them, batch first, any dtype.
+            y: The batch, any dtype; a list without tensors (captions, file names) is taken by its items.
             y2: The second batch; exactly when the plan was made with one.
 
         Returns:
             The same structure, each leaf indexed by ``partner``.
+
+        Raises:
+            ValueError: If a leaf has another batch length.
         """
 
-        def take(leaf: Any) -> Any:
-            if isinstance(leaf, np.ndarray):
-                return leaf[self.partner.cpu().numpy()]
-            return leaf.index_select(0, self.partner.to(leaf.device))
+        def leaf(path: str, own: Any, other: Any) -> Any:
+            refuse_length(own, self._whole, path)
+            return take(other, self.partner)
 
-        tree_map(lambda leaf: _refuse_length(leaf, len(self)), y)
-        return tree_map(take, self._second(y, y2, "y2"))
+        return map_leaves(leaf, y, self._second(y, y2, "y2"))
+
+    def own(self, x: Any) -> Any:
+        """The samples' own entries: the batch itself, or the rows of a part; what is not batch first stays."""
+        return x if self.whole is None else map_leaves(lambda _, leaf: self._rows(leaf), x)
 
     def stats(self, x: Any, y: Any = None, x2: Any = None, y2: Any = None) -> MixStats:
         """Distances and label agreement of the pairs of this plan.
 
         Args:
-            x: The unmixed batch (or the features that were matched): a tensor, an array or a pytree, batch first.
+            x: The unmixed batch (or the features that were matched).
             y: Labels, class indices ``[B]`` or soft targets ``[B, C]``; optional.
             x2: The second batch; exactly when the plan was made with one.
             y2: Its labels.
@@ -193,24 +291,18 @@ class MixPlan:
         Returns:
             The statistics, as plain numbers.
         """
-
-        def mean_sq_distance(pairing: MixPlan) -> float:
-            gaps = tree_map(lambda a, b: _rows(a) - _rows(b), x, pairing.partner_of(x, x2))
-            return float(sum(gap.square().sum(1).mean() for gap in tree_leaves(gaps)))
-
-        same_class = None
-        if y is not None:
-            mine, theirs = tensor_of(y), tensor_of(self.partner_of(y, y2))
-            if mine.is_floating_point() and mine.ndim > 1:
-                mine, theirs = mine.argmax(1), theirs.argmax(1)
-            same_class = float((mine == theirs).double().mean())
-        own_index = torch.arange(len(self), device=self.partner.device)
+        own, index = self.own(x), torch.arange(self.start, self.start + len(self), device=self.partner.device)
+        unmatched = replace(self, partner=self.unmatched)
         return MixStats(
-            matched_sq_distance=mean_sq_distance(self),
-            unmatched_sq_distance=mean_sq_distance(replace(self, partner=self.unmatched)),
-            self_share=0.0 if self.from_second else float((self.partner == own_index).double().mean()),
-            same_class_share=same_class,
+            matched_sq_distance=mean_sq_distance(own, self.partner_of(x, x2)),
+            unmatched_sq_distance=mean_sq_distance(own, unmatched.partner_of(x, x2)),
+            self_share=0.0 if self.from_second else float((self.partner == index).double().mean()),
+            same_class_share=None if y is None else same_class_share(self.own(y), self.partner_of(y, y2)),
         )
+
+    @property
+    def _whole(self) -> int:
+        return len(self) if self.whole is None else self.whole
 
     def _second(self, x: Any, x2: Any, name: str) -> Any:
         if self.from_second and x2 is None:
@@ -221,66 +313,32 @@ class MixPlan:
             raise ValueError(f"{name} was given, but this plan pairs within one batch. Make it with mixer.plan(x, x2).")
         return x2 if self.from_second else x
 
-    def _mix_leaf(self, own: Any, other: Any) -> Any:
-        if isinstance(own, np.ndarray):
-            return self._mix_leaf(tensor_of(own), tensor_of(other)).numpy()
-        _refuse_length(own, len(self))
-        if not own.is_floating_point():
+    def _rows(self, leaf: Any) -> Any:
+        if self.whole is None or not hasattr(leaf, "__len__") or getattr(leaf, "ndim", 1) == 0:
+            return leaf
+        return leaf[self.start : self.start + len(self)] if len(leaf) == self.whole else leaf
+
+    def _own(self, path: str, leaf: Any) -> Any:
+        refuse_length(leaf, self._whole, path)
+        return self._rows(leaf)
+
+    def _partners(self, path: str, own: Any, other: Any, dtype: torch.dtype = torch.float32) -> Any:
+        """The partners' rows; the own row where the partner has weight 0 in this dtype."""
+        refuse_length(own, self._whole, path)
+        theirs, alone = take(other, self.partner), self.lam.to(dtype) == 1
+        if alone.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(alone.any()):
+            return theirs
+        return choose(alone, self._rows(own), theirs)
+
+    def _mix_leaf(self, path: str, own: Any, other: Any) -> Any:
+        refuse_length(own, self._whole, path)
+        if not is_mixable(own) or tv_kind(own) not in (None, "Image", "Video"):
+            at = f" at {path!r}" if path else ""
             raise TypeError(
-                f"only floating-point tensors can be mixed, got {own.dtype} of shape {list(own.shape)}. "
-                "Scale images to float first; give class labels as one-hot, or use plan.loss with class indices."
+                f"only floating-point or complex tensors can be mixed, got {tv_kind(own) or describe(own)}{at}. "
+                "Scale images to float first; give class labels as one-hot, or use plan.loss with class indices; boxes "
+                "and masks of the partner: plan.partner_of."
             )
-        if own.dtype.itemsize < 4:  # half precision would round lam to three digits: mix in float32, round once
-            return self._mix_leaf(own.float(), other.float()).to(own.dtype)
-        partners = other.index_select(0, self.partner.to(own.device))
-        return _interpolate(own, partners, _weights(self.lam.to(own), own.ndim))
-
-
-def _interpolate(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
-    """``lam * own + (1 - lam) * other``, into ``other`` where it can be; a partner of weight 0 contributes nothing."""
-    mixed = torch.lerp(other, own, lam) if other.requires_grad or own.requires_grad else other.lerp_(own, lam)
-    alone = lam == 1
-    # Where nothing has to be read back from a device, look first: it spares a pass over the data.
-    if lam.device.type == "cpu" and not torch.compiler.is_compiling() and not alone.any():
-        return mixed
-    return torch.where(alone, own, mixed)  # 0 * inf and 0 * NaN are not 0
-
-
-def _at_least_float32(loss: Tensor) -> Tensor:
-    return loss if loss.dtype.itemsize >= 4 else loss.float()
-
-
-def _weights(lam: Tensor, ndim: int) -> Tensor:
-    return lam.view(-1, *(1,) * (ndim - 1)) if lam.ndim else lam
-
-
-def batch_length(x: Any) -> tuple[int, torch.device]:
-    """Number of samples of a structured batch, and where it lives: its first tensor or array with a batch decides.
-
-    Raises:
-        TypeError: If there is none.
-    """
-    for leaf in tree_leaves(x):
-        if isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim:
-            return len(leaf), leaf.device if isinstance(leaf, Tensor) else torch.device("cpu")
-    raise TypeError("x must hold a tensor or a numpy array, batch first.")
-
-
-def tensor_of(x: Any) -> Tensor:
-    """A tensor as it is, an array as a tensor: on its memory, or on a copy where torch takes no such array."""
-    if not isinstance(x, np.ndarray):
-        return x
-    shareable = x.flags.writeable and all(stride >= 0 for stride in x.strides)  # pandas hands out read-only arrays
-    return torch.from_numpy(x if shareable else x.copy())
-
-
-def _rows(x: Any) -> Tensor:
-    x = tensor_of(x)
-    return x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _refuse_length(leaf: Any, batch: int) -> None:
-    if not isinstance(leaf, (Tensor, np.ndarray)):
-        raise TypeError(f"every leaf must be a tensor or a numpy array, got {type(leaf).__name__}.")
-    if leaf.ndim == 0 or leaf.shape[0] != batch:
-        raise ValueError(f"every leaf must have the plan's batch length {batch} first, got shape {list(leaf.shape)}.")
+        if isinstance(own, Tensor):
+            return mix_rows(self._rows(own), other, self.partner, self.lam)
+        return mix_rows(tensor_of(self._rows(own)), tensor_of(other), self.partner, self.lam).numpy()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def draw_order(batch: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
@@ -54,3 +57,64 @@ def _rank() -> int | None:
     if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return int(os.environ["RANK"])
     return None
+
+
+class Streamed(nn.Module):
+    """A module that draws from a generator of its own or from torch's global one; its state is the generator's.
+
+    Args:
+        generator: Source of all randomness; default: torch's global generator.
+        per_process: Whether ranks and workers draw apart, see `process_stream`.
+    """
+
+    generator: torch.Generator | None
+
+    def __init__(self, generator: torch.Generator | None = None, *, per_process: bool = True) -> None:
+        super().__init__()
+        self.generator = generator
+        self.per_process = per_process
+
+    def stream(self) -> torch.Generator | None:
+        """The generator to draw from in this process, see `process_stream`."""
+        return process_stream(self.generator) if self.per_process else self.generator
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """The generator's state, so that a resumed run continues the same stream; nothing without a generator."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.generator is not None:
+            destination[f"{prefix}_extra_state"] = self.generator.get_state()
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, metadata: Any, strict: bool, missing: Any, *rest: Any
+    ) -> None:
+        """Continue a saved stream; torch's global generator is never saved or set."""
+        key = f"{prefix}_extra_state"
+        state = state_dict.get(key)
+        saved = state is not None and len(state) > 0  # mixers without a generator used to save an empty one
+        if saved and self.generator is not None:
+            self.generator.set_state(state.cpu())
+        elif not strict and saved != (self.generator is not None):
+            warnings.warn(
+                f"the saved mixer has {'a' if saved else 'no'} generator and this one has "
+                f"{'one' if self.generator is not None else 'none'}: its stream is not continued.",
+                stacklevel=2,
+            )
+        elif self.generator is not None:
+            missing.append(key)
+        others = {
+            name: value for name, value in state_dict.items() if name != key or (saved and self.generator is None)
+        }
+        super()._load_from_state_dict(others, prefix, metadata, strict, missing, *rest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self.generator is not None:  # spawned workers need it by value: not every torch pickles a generator
+            state["generator"] = (str(self.generator.device), self.generator.get_state().numpy())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(self.generator, tuple):
+            device, generator_state = self.generator
+            self.generator = torch.Generator(device)
+            self.generator.set_state(torch.from_numpy(generator_state))

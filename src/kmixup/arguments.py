@@ -1,0 +1,97 @@
+"""The arguments of a mixer: one check for each, at construction and whenever it is assigned to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from numbers import Real
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from kmixup.assignment import check_solver
+from kmixup.cost import METRICS
+from kmixup.lam import checked_alpha
+from kmixup.samples import check_leaves
+
+Pairing = Literal["roll", "shuffle"]
+LamPer = Literal["batch", "block", "sample"]
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}." + (" k=1 is mixup." if name == "k" else ""))
+    return int(value)
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+    return value
+
+
+def function_or_none(name: str, value: Any) -> Any:
+    """A function, or None.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(
+            f"{name} must be a function of the inputs, got {type(value).__name__}."
+            + (" To match on a tensor you already have: plan = mixer.plan(points); plan.mix(x)." * (name == "features"))
+        )
+    return value
+
+
+def _metric(metric: Any) -> Any:
+    if not callable(metric) and metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
+    return metric
+
+
+def _probability(p: Any) -> float:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) <= 1:
+        raise ValueError(f"p must be a probability in [0, 1], got {p!r}.")
+    return float(p)
+
+
+def _solver(solver: Any) -> Any:
+    check_solver(solver)
+    return solver
+
+
+def _generator(generator: Any) -> Any:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator, got {type(generator).__name__}. "
+            "Use torch.Generator().manual_seed(seed)."
+        )
+    return generator
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "k": partial(_count, "k"),
+    "alpha": checked_alpha,
+    "metric": _metric,
+    "pairing": partial(_choice, "pairing", choices=get_args(Pairing)),
+    "lam_per": partial(_choice, "lam_per", choices=get_args(LamPer)),
+    "num_classes": lambda value: None if value is None else _count("num_classes", value),
+    "p": _probability,
+    "generator": _generator,
+    "labels_getter": partial(function_or_none, "labels_getter"),
+    "leaves": check_leaves,
+    "solver": _solver,
+}
+
+
+def callers_level() -> int:
+    """The stacklevel at which a warning of the calling function names the line outside kmixup and torch."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("kmixup", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,57 @@
+"""What a mixing does to a batch: distances and label agreement of its pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kmixup.structure import named_leaves, tensor_of
+
+
+@dataclass(frozen=True)
+class MixStats:
+    """What one plan does to one batch.
+
+    Attributes:
+        matched_sq_distance: Mean squared Euclidean distance between a sample and its partner.
+        unmatched_sq_distance: The same without the matching, under the identity pairing of the same blocks.
+        self_share: Share of samples that are their own partner, in [0, 1].
+        same_class_share: Share of pairs with equal labels, in [0, 1]; None without labels.
+    """
+
+    matched_sq_distance: float
+    unmatched_sq_distance: float
+    self_share: float
+    same_class_share: float | None
+
+
+def mean_sq_distance(x: Any, partners: Any) -> float:
+    """Mean squared Euclidean distance between samples and partners, leaves of one sample taken together.
+
+    Args:
+        x: The samples, batch first.
+        partners: The sample that each is mixed with, in the same structure.
+    """
+    pairs = zip(named_leaves(x), named_leaves(partners), strict=True)
+    return float(sum((_flat(a) - _flat(b)).square().sum(1).mean() for (_, a), (_, b) in pairs))
+
+
+def same_class_share(y: Any, partners: Any) -> float:
+    """Share of pairs with equal labels.
+
+    Args:
+        y: Class indices ``[b]``, or soft targets ``[b, C]`` whose largest entry counts.
+        partners: The label of the sample that each is mixed with.
+    """
+    y, partners = tensor_of(y), tensor_of(partners)
+    if y.is_floating_point() and y.ndim > 1:
+        y, partners = y.argmax(1), partners.argmax(1)
+    return float((y == partners).double().mean())
+
+
+def _flat(x: Any) -> Tensor:
+    x = tensor_of(x)
+    return x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))
