@@ -41,6 +41,35 @@ def test_the_compiled_mixer_draws_what_the_eager_one_draws(k, lam_per):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_a_compiled_step_follows_alpha_and_the_mode(lam_per):
+    mixer = KMixup(4, 0.0, lam_per=lam_per, num_classes=5, generator=generator())
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def prepare(x, y):
+        plan = mixer.plan(x)
+        return plan.mix(x), plan.mix(F.one_hot(y, 5).float()), plan.lam, plan.partner
+
+    for alpha, training in ((0.0, True), (1.0, True), (0.4, True), (1.0, False), (1.0, True)):
+        mixer.alpha = alpha
+        x, soft, lam, partner = prepare(images(), labels()) if mixer.train(training) else ()
+        weight = lam.float().view(-1, 1, 1, 1)
+        torch.testing.assert_close(x, weight * images() + (1 - weight) * images()[partner])
+        torch.testing.assert_close(soft.sum(1), torch.ones(24))
+        assert bool((lam == 1).all()) == (alpha == 0 or not training)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_structured_batches_compile_whole():
+    batch = {"views": {"image": images(), "attention_mask": labels() > 2}, "label": labels(), "path": ["a"] * 24}
+    eager, compiled = (KMixup(4, 1.0, num_classes=5, generator=generator()) for _ in range(2))
+    expected, found = eager(batch), torch.compile(compiled, fullgraph=True, backend="aot_eager")(batch)
+    torch.testing.assert_close(found["views"]["image"], expected["views"]["image"])
+    assert torch.equal(found["views"]["attention_mask"], expected["views"]["attention_mask"])
+    torch.testing.assert_close(found["label"], expected["label"])
+
+
+@pytest.mark.usefixtures("fresh_compiler")
 def test_two_plans_in_one_compiled_graph_are_two_draws():
     mixer = KMixup(4, 1.0)
 

@@ -243,3 +243,95 @@ def test_a_layer_without_the_batch_dimension_does_not_fit_the_labels():
     outputs, plan = manifold(model, k=1)(batch()[0])
     with pytest.raises(ValueError, match=r"batch length 3 first, got shape \[16\]"):
         plan.loss(F.cross_entropy, outputs, batch()[1])
+
+
+def test_after_pooling_the_plan_is_over_graphs_and_inputs_may_be_any_object():
+    class Pool(nn.Module):
+        def forward(self, h, graph):
+            return torch.zeros(int(graph.max()) + 1, h.shape[1], dtype=h.dtype).index_add(0, graph, h)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.head = Pool(), nn.Linear(3, 4)
+
+        def forward(self, data):
+            return self.head(self.pool(data.x, data.graph))
+
+    class Data:
+        x, graph = batch(24)[0].float(), torch.arange(24) // 2
+
+    y = torch.arange(12) % 4
+    model = Net()
+    wrapped = manifold(model, ["pool"])
+    outputs, plan = wrapped(Data())
+    pooled = model.pool(Data.x, Data.graph)
+    torch.testing.assert_close(outputs, model.head(plan.mix(pooled)))
+    assert torch.isfinite(plan.loss(F.cross_entropy, outputs, y))
+    assert len(wrapped.eval()(Data())[1]) == 12
+
+
+def test_inputs_by_name_are_mixed_by_their_rules():
+    class Net(nn.Module):
+        def forward(self, values, attention_mask=None):
+            return values, attention_mask
+
+    x = batch()[0]
+    mask = torch.arange(3) < torch.arange(16)[:, None] % 4
+    (values, united), plan = manifold(Net(), [], mix_input=True)(values=x, attention_mask=mask)
+    torch.testing.assert_close(values, plan.mix(x))
+    assert torch.equal(united, mask | mask[plan.partner])
+
+
+def test_a_hidden_output_may_hold_what_is_not_mixed():
+    class Body(nn.Module):
+        def forward(self, x):
+            return x, None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = Body()
+
+        def forward(self, x):
+            return self.body(x)[0]
+
+    x = batch()[0]
+    outputs, plan = manifold(Net(), ["body"])(x)
+    torch.testing.assert_close(outputs, plan.mix(x))
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_without_mixing_nothing_is_drawn_and_lam_keeps_its_shape(lam_per):
+    for alpha, training in ((0.0, True), (1.0, False)):
+        mixer = KMixup(4, alpha, lam_per=lam_per, generator=generator())
+        wrapped = KManifoldMixup(net(), ["0", "2"], mixer).train(training)
+        outputs, plan = wrapped(batch()[0])
+        assert plan.lam.shape == (() if lam_per == "batch" else (16,))
+        assert (plan.lam == 1).all()
+        assert torch.equal(mixer.generator.get_state(), generator().get_state())
+        assert len(outputs) == 16
+
+
+def test_an_overflow_in_a_hidden_layer_is_kept_for_the_scaler_to_see():
+    model = net()
+    x, y = batch()
+    x[3] = float("inf")
+    with pytest.raises(ValueError, match="NaN or infinite") as error:
+        manifold(model)(x)
+    assert "on_nonfinite" in error.value.__notes__[0]
+    wrapped = KManifoldMixup(model, ["0"], KMixup(4, 1.0), mix_input=False, on_nonfinite="keep")
+    outputs, plan = wrapped(x)
+    assert not torch.isfinite(plan.loss(F.cross_entropy, outputs, y))
+    assert len(plan) == 16
+    with pytest.raises(ValueError, match="on_nonfinite must be one of raise, keep"):
+        KManifoldMixup(model, ["0"], KMixup(4, 1.0), on_nonfinite="skip")
+
+
+def test_a_network_compiled_before_is_named_as_the_reason():
+    model = net()
+    model.add_module("unused", nn.Identity())
+    model.forward = lambda x: model[0](x)
+    model._compiled_call_impl = model.forward
+    with pytest.raises(RuntimeError, match=r"skip_nnmodule_hook_guards = False"):
+        manifold(model, ["unused"])(batch()[0])

@@ -258,6 +258,99 @@ def test_a_copy_draws_what_the_original_draws(clone):
     assert repr(other) == repr(mixer)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_mixer_without_a_generator_adds_nothing_to_a_checkpoint(strict):
+    def net(*mixer: KMixup) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(2, 2), *mixer)
+
+    net(KMixup(4, 1.0)).load_state_dict(net().state_dict(), strict=strict)
+    net().load_state_dict(net(KMixup(4, 1.0)).state_dict(), strict=strict)
+    old = {**net().state_dict(), "1._extra_state": torch.empty(0, dtype=torch.uint8)}  # as 0.1 saved it
+    net(KMixup(4, 1.0)).load_state_dict(old, strict=strict)
+
+
+def test_a_stream_that_cannot_be_continued_is_said_or_refused_when_strict():
+    seeded, plain = (lambda: KMixup(4, 1.0, generator=generator())), (lambda: KMixup(4, 1.0))
+    for saved, into, key in ((seeded(), plain(), "Unexpected"), (plain(), seeded(), "Missing")):
+        with pytest.raises(RuntimeError, match=f"{key} key.*_extra_state"):
+            into.load_state_dict(saved.state_dict())
+        with pytest.warns(UserWarning, match="its stream is not continued"):
+            into.load_state_dict(saved.state_dict(), strict=False)
+
+
+# --- arguments that change --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("alpha", -2.8e-17, ValueError, "alpha must be >= 0"),
+        ("k", 0, ValueError, "k must be >= 1"),
+        ("p", 1.5, ValueError, "p must be a probability"),
+        ("lam_per", "pixel", ValueError, "lam_per must be one of"),
+        ("pairing", "random", ValueError, "pairing must be one of"),
+        ("metric", "l2", ValueError, "metric must be one of"),
+        ("num_classes", 2.0, TypeError, "num_classes must be an integer"),
+        ("generator", 0, TypeError, "generator must be"),
+        ("solver", "lapcpp", ValueError, "is gone"),
+        ("labels_getter", "label", TypeError, "labels_getter must be a function"),
+        ("leaves", {"a": "b"}, ValueError, r"leaves\['a'\]"),
+    ],
+)
+def test_an_argument_is_checked_when_it_is_assigned_to(name, value, error, message):
+    mixer = KMixup(4, 1.0)
+    before = getattr(mixer, name)
+    with pytest.raises(error, match=message):
+        setattr(mixer, name, value)
+    assert getattr(mixer, name) == before
+
+
+def test_alpha_may_be_annealed_to_zero_and_raised_again():
+    mixer, x = KMixup(4, 0.3), rand(16, 3)
+    shares = []
+    for alpha in (0.3, 0.0, float("inf"), 9e307):
+        mixer.alpha = alpha
+        shares.append(float(mixer.plan(x).lam))
+    assert 0 < shares[0] < 1
+    assert shares[1:] == [1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize(("lam_per", "ndim"), [("batch", 0), ("block", 1), ("sample", 1)])
+def test_the_shape_of_lam_depends_on_lam_per_alone(alpha, training, batch, lam_per, ndim):
+    mixer = KMixup(2, alpha, lam_per=lam_per).train(training)
+    assert mixer.plan(rand(batch, 3)).lam.shape == (batch,) * ndim
+    assert mixer.plan(rand(batch, 3), rand(batch, 3)).lam.shape == (batch,) * ndim
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [False, True])
+def test_a_feature_network_in_train_mode_moves_no_statistics_and_drops_nothing_out(method):
+    body = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(3))
+    body[2].eval()
+    modes = [part.training for part in body.modules()]
+    x = rand(16, 3) + 5
+    mixer = KMixup(4, 1.0, features=body.forward if method else body, generator=generator())
+    state = torch.get_rng_state()
+    plan = mixer.plan(x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [part.training for part in body.modules()] == modes
+    assert body[0].num_batches_tracked == 0
+    expected = KMixup(4, 1.0, generator=generator()).plan(copy.deepcopy(body).eval()(x))
+    assert torch.equal(plan.partner, expected.partner)
+
+
+def test_the_mode_of_a_feature_network_is_put_back_when_it_raises():
+    body = torch.nn.Linear(7, 2)
+    with pytest.raises(RuntimeError):
+        KMixup(4, 1.0, features=body).plan(rand(16, 3))
+    assert body.training
+
+
 # --- the call ---------------------------------------------------------------------------------------------------------
 
 
@@ -417,7 +510,11 @@ def mixer(**kwargs) -> KMixup:
         (lambda: mixer()(X, Y, X), TypeError, r"got 3 argument"),
         (lambda: mixer()({"image": X, "category": Y}), ValueError, "the labels must be one of the keys"),
         (lambda: mixer()({"image": X, "label": Y, "y": Y}), ValueError, "labels_getter"),
-        (lambda: mixer()({"image": X.view(8, 3, 1).byte(), "label": Y}), TypeError, r"'image' holds.*to float.*leaves="),
+        (
+            lambda: mixer()({"image": X.view(8, 3, 1).byte(), "label": Y}),
+            TypeError,
+            r"'image' holds.*to float.*leaves=",
+        ),
         (lambda: mixer()({"a": X, "b": X, "label": Y}), ValueError, "one floating-point tensor to match on, got 2"),
         (lambda: mixer().plan(X, X[:4]), ValueError, r"same shape, got \[8, 3\] and \[4, 3\]. Drop the last"),
         (lambda: mixer().plan(X[:0]), ValueError, "a batch of at least one sample"),

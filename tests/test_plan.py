@@ -134,6 +134,171 @@ def test_per_pixel_losses_are_weighted_per_sample_and_averaged():
     torch.testing.assert_close(plan.loss(pixel_loss, logits, masks), by_hand)
 
 
+@pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
+def test_positions_without_a_label_are_left_out_of_the_mean(lam_per):
+    plan = drawn(lam_per=lam_per)
+    logits, y = rand(12, 3, 5), labels(60, 3).view(12, 5)
+    y[::3, 1:] = -100
+    lam, j = column(plan), plan.partner
+
+    def pixel_loss(z, t):
+        return F.cross_entropy(z, t, reduction="none")
+
+    total = (lam * pixel_loss(logits, y) + (1 - lam) * pixel_loss(logits, y[j])).sum()
+    count = (lam * (y >= 0) + (1 - lam) * (y[j] >= 0)).sum()
+    torch.testing.assert_close(plan.loss(pixel_loss, logits, y), total / count)
+    everywhere = plan.loss(pixel_loss, logits, y, ignore_index=None)
+    torch.testing.assert_close(everywhere, total / 60)
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_without_mixing_the_loss_is_the_losss_own_mean(lam_per):
+    plan = MixPlan.identity(12, per_sample=lam_per == "sample")
+    logits, y = rand(12, 3), labels(12, 3)
+    y[4:] = -100
+    reduction = "none" if lam_per == "sample" else "mean"
+    found = plan.loss(lambda z, t: F.cross_entropy(z, t, reduction=reduction), logits, y)
+    torch.testing.assert_close(found, F.cross_entropy(logits, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_losses_in_half_precision_are_averaged_in_float32(dtype, lam_per):
+    plan = drawn(batch=64, lam_per=lam_per)
+    values = 1000 + rand(64, 1).abs()
+    y = torch.arange(64)
+
+    def half_loss(_, t):
+        losses = values.squeeze(1)[t].to(dtype)
+        return losses if lam_per == "sample" else losses[0]
+
+    rounded = values.squeeze(1).to(dtype).float()
+    own, theirs = (rounded, rounded[plan.partner]) if lam_per == "sample" else (rounded[0], rounded[plan.partner[0]])
+    found = plan.loss(half_loss, None, y)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, (plan.lam.float() * own + (1 - plan.lam.float()) * theirs).mean())
+
+
+def test_losses_by_task_come_back_by_task():
+    plan = drawn(lam_per="sample")
+    y = {"species": labels(12, 3), "sex": labels(12, 2, seed=1)}
+    y["sex"][:3] = -100
+    out = {"species": rand(12, 3), "sex": rand(12, 2, seed=1)}
+
+    def by_task(o, t):
+        return {name: F.cross_entropy(o[name], t[name], reduction="none") for name in o}
+
+    found = plan.loss(by_task, out, y)
+    for name in y:
+        alone = plan.loss(lambda o, t: F.cross_entropy(o, t, reduction="none"), out[name], y[name])
+        torch.testing.assert_close(found[name], alone)
+    with pytest.raises(TypeError, match=r"structure of them, got int at '1\.log'"):
+        plan.loss(lambda o, t: (by_task(o, t)["sex"], {"log": 1}), out, y)
+
+
+# --- weights of 0 -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+@pytest.mark.parametrize("worst", [float("nan"), float("inf"), -float("inf")])
+def test_what_has_weight_zero_contributes_nothing(lam_per, worst):
+    per_sample = lam_per == "sample"
+    # Sample 3 is bad. Its partner is 2; 2 and 1 have it, or itself, at weight 1.
+    lam = torch.tensor([0.5, 1.0, 1.0, 0.0]) if per_sample else torch.tensor(1.0)
+    plan = MixPlan(torch.tensor([1, 3, 3, 2]), lam.double(), torch.arange(4))
+    x = rand(4, 2)
+    x[3] = worst
+    expected = torch.stack([(x[0] + x[1]) / 2, x[1], x[2], x[2]]) if per_sample else x
+    torch.testing.assert_close(plan.mix(x), expected, equal_nan=True)
+    torch.testing.assert_close(plan.mix(x.float()), expected.float(), equal_nan=True)
+    y = torch.arange(4)
+    losses = x[:, 0]
+
+    def loss_fn(_, t):
+        return losses[t] if per_sample else losses[t[:3]].mean()
+
+    torch.testing.assert_close(plan.loss(loss_fn, None, y), expected[:, 0][: 4 if per_sample else 3].mean())
+
+
+def test_the_gradient_of_an_unused_partners_infinite_loss_is_not_nan():
+    plan = MixPlan(torch.tensor([1, 0]), torch.tensor(1.0, dtype=torch.float64), torch.arange(2))
+    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    loss = plan.loss(lambda p, y: -p.gather(1, y[:, None]).log().mean(), scores, torch.tensor([0, 1]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(scores.grad).all()
+
+
+# --- accuracy ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_accuracy_of_one_logit_is_the_weighted_share_of_right_signs(lam_per):
+    plan = drawn(batch=32, lam_per=lam_per)
+    y = labels(32, 2)
+    logits = rand(32)
+    right = ((logits > 0) == y).float()
+    theirs = ((logits > 0) == y[plan.partner]).float()
+    expected = (plan.lam.float() * right + (1 - plan.lam.float()) * theirs).mean()
+    for shape in ((32,), (32, 1)):
+        torch.testing.assert_close(plan.accuracy(logits.view(shape), y.view(shape).float()), expected)
+        torch.testing.assert_close(plan.accuracy(logits.view(shape), y), expected)
+
+
+def test_pixels_without_a_label_do_not_count():
+    plan = drawn(lam_per="sample")
+    y = torch.zeros(12, 4, 4, dtype=torch.long)
+    y[::2, 2:] = 255
+    outputs = torch.zeros(12, 2, 4, 4)
+    outputs[:, 0] = 9.0
+    assert plan.accuracy(outputs, y, ignore_index=255) == 1
+    assert plan.accuracy(outputs, y.where(y == 0, -100)) == 1
+    assert plan.accuracy(outputs, y) < 1
+
+
+def test_several_labels_are_counted_each_when_asked():
+    plan, many = drawn(), torch.randint(2, (12, 5), generator=torch.Generator().manual_seed(1)).float()
+    logits = rand(12, 5)
+    hits = [((logits > 0) == y.bool()).double().mean() for y in (many, many[plan.partner])]
+    expected = plan.lam * hits[0] + (1 - plan.lam) * hits[1]
+    torch.testing.assert_close(plan.accuracy(logits, many, multi_label=True).double(), expected, rtol=1e-5, atol=0)
+
+
+# --- parts of a plan --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_parts_of_a_plan_mix_rows_of_the_whole_batch(lam_per):
+    plan, x, y = drawn(lam_per=lam_per), rand(12, 3), labels(12, 3)
+    reduction = "none" if lam_per == "sample" else "mean"
+    outputs, mixed = rand(12, 3, seed=1), plan.mix(x)
+
+    def loss_fn(z, t):
+        return F.cross_entropy(z, t, reduction=reduction)
+
+    parts = plan.split(5)
+    assert [len(part) for part in parts] == [5, 5, 2] == [len(part) for part in plan.split([5, 5, 2])]
+    torch.testing.assert_close(torch.cat([part.mix(x) for part in parts]), mixed, rtol=0, atol=0)
+    assert torch.equal(torch.cat([part.partner_of(y) for part in parts]), plan.partner_of(y))
+    names = [str(i) for i in range(12)]
+    assert [name for part in parts for name in part.partner_of(names)] == [names[j] for j in plan.partner]
+    for value in ("loss", "accuracy"):
+        args = (loss_fn,) if value == "loss" else ()
+        each = [getattr(p, value)(*args, o, y) * len(p) for p, o in zip(parts, outputs.split(5), strict=True)]
+        torch.testing.assert_close(sum(each) / 12, getattr(plan, value)(*args, outputs, y), rtol=1e-6, atol=0)
+    inner = plan[2:9][1:3]
+    torch.testing.assert_close(inner.mix(x), mixed[3:5], rtol=0, atol=0)
+    torch.testing.assert_close(inner.own(x), x[3:5], rtol=0, atol=0)
+    mask = rand(12, 4) > 0
+    assert torch.equal(inner.combine(mask, "union"), plan.combine(mask, "union")[3:5])
+    assert inner.stats(x, y).matched_sq_distance >= 0
+    with pytest.raises(ValueError, match="batch length 12 first"):
+        inner.mix(x[3:5])
+    for bad in (3, slice(None, None, 2)):
+        with pytest.raises(TypeError, match="slice of consecutive samples"):
+            plan[bad]
+
+
 def test_accuracy_of_the_true_mixture_is_the_larger_weight_where_classes_differ():
     plan = drawn(lam_per="sample")
     y = torch.arange(12)  # all classes differ
@@ -202,9 +367,34 @@ def test_one_loss_for_a_batch_of_different_lams_is_refused():
         plan.loss(lambda z, y: torch.zeros(5), rand(12, 3), labels(12, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("shape", "form"), [((12, 3, 4, 4), "channels_last"), ((12, 3, 2, 4, 4), "channels_last_3d")])
+def test_mixing_keeps_the_memory_format(dtype, shape, form):
+    plan = drawn()
+    form = getattr(torch, form)
+    x = rand(*shape).to(dtype)
+    mixed = plan.mix(x.to(memory_format=form))
+    assert mixed.is_contiguous(memory_format=form)
+    torch.testing.assert_close(mixed, plan.mix(x))
+    assert plan.mix(x).is_contiguous()
+
+
+@pytest.mark.parametrize("plan", [drawn(), drawn(lam_per="sample"), drawn()[2:5], MixPlan.identity(0, per_sample=True)])
+def test_a_plan_prints_in_one_line(plan):
+    assert len(repr(plan)) < 120
+    assert f"MixPlan({len(plan)} samples, lam" in repr(plan)
+
+
+def test_an_unknown_way_to_combine_is_refused():
+    with pytest.raises(ValueError, match="how must be one of union, max, intersection, got 'mean'"):
+        drawn().combine(labels(12, 3), "mean")
+
+
 def test_a_plan_is_frozen_and_moves_between_devices():
     plan = drawn()
     with pytest.raises(AttributeError):
         plan.lam = torch.tensor(0.5)
-    assert plan.to("meta").partner.device.type == "meta"
+    moved = drawn(lam_per="sample")[2:7].to("meta")
+    assert {x.device.type for x in (moved.partner, moved.lam, moved.unmatched)} == {"meta"}
+    assert moved.mix(torch.zeros(12, 3, device="meta")).shape == (5, 3)
     assert len(plan) == 12

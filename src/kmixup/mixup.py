@@ -104,7 +104,7 @@ class KMixup(Streamed):
         self.num_classes = num_classes
         self.p = p
         self.labels_getter = labels_getter
-        self.leaves = leaves
+        self.leaves: Mapping[str, Role] = leaves or {}
         self.solver: Solver = solver
         self._warned = False
         self._handle = register(self)
@@ -113,7 +113,7 @@ class KMixup(Streamed):
         check = CHECKS.get(name)
         super().__setattr__(name, value if check is None else check(value))
         if name == "alpha":  # a compiled graph is guarded by this alone, not by every step of a schedule
-            super().__setattr__("_off", self.alpha == 0)
+            self._off = self.alpha == 0
 
     @property
     def mixes(self) -> bool:

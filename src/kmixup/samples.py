@@ -85,14 +85,14 @@ def points_of(
     if features is not None:
         source = f"features({name})"
         found = _features(features, x)
-        candidates = [leaf for _, leaf in named_leaves(found) if is_mixable(leaf)]
+        candidates = [(path, leaf) for path, leaf in named_leaves(found) if is_mixable(leaf)]
     elif isinstance(x, Tensor):
-        found, candidates = x, [x] if is_mixable(x) else []
+        found, candidates = x, [("", x)] if is_mixable(x) else []
     else:
-        found = x
-        candidates = [leaf for path, leaf in named_leaves(x) if path != labels and _role(path, leaf, leaves) == "mix"]
+        found, named = x, [(path, leaf) for path, leaf in named_leaves(x) if path != labels]
+        candidates = [(path, leaf) for path, leaf in named if _role(path, leaf, leaves) == "mix"]
     if len(candidates) != 1:
-        seen = ", ".join(f"{path} {describe(leaf)}".strip() for path, leaf in named_leaves(found)[:4])
+        seen = ", ".join(f"{path} {describe(leaf)}".strip() for path, leaf in candidates or named_leaves(found)[:4])
         if candidates:
             raise ValueError(
                 f"{source} must hold one floating-point tensor to match on, got {len(candidates)} ({seen}). "
@@ -106,7 +106,7 @@ def points_of(
             f"{source} must be floating point, got {seen}. Convert it with .float(), images to [0, 1]; inputs are "
             "tensors or arrays, also in dicts and tuples."
         )
-    points = tensor_of(candidates[0]).detach()
+    points = tensor_of(candidates[0][1]).detach()
     refuse_layout(points, source)
     if tv_kind(points):
         points = points.as_subclass(Tensor)
@@ -237,7 +237,13 @@ def _refuse(path: str, leaf: Any) -> None:
 
 
 def _rule(path: str, leaves: Mapping[str, Role]) -> str | None:
-    return next((name for name in leaves if _fits(path, name)), None)
+    """The rule for what has this path, or for what it lies in."""
+    while path:
+        for name in leaves:
+            if _fits(path, name):
+                return name
+        path = path.rpartition(".")[0]
+    return None
 
 
 def _fits(path: str, name: str) -> bool:

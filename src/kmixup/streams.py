@@ -67,8 +67,6 @@ class Streamed(nn.Module):
         per_process: Whether ranks and workers draw apart, see `process_stream`.
     """
 
-    generator: torch.Generator | None
-
     def __init__(self, generator: torch.Generator | None = None, *, per_process: bool = True) -> None:
         super().__init__()
         self.generator = generator
@@ -85,13 +83,20 @@ class Streamed(nn.Module):
             destination[f"{prefix}_extra_state"] = self.generator.get_state()
 
     def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, metadata: Any, strict: bool, missing: Any, *rest: Any
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         """Continue a saved stream; torch's global generator is never saved or set."""
         key = f"{prefix}_extra_state"
         state = state_dict.get(key)
         saved = state is not None and len(state) > 0  # mixers without a generator used to save an empty one
-        if saved and self.generator is not None:
+        if state is not None and saved and self.generator is not None:
             self.generator.set_state(state.cpu())
         elif not strict and saved != (self.generator is not None):
             warnings.warn(
@@ -100,11 +105,11 @@ class Streamed(nn.Module):
                 stacklevel=2,
             )
         elif self.generator is not None:
-            missing.append(key)
+            missing_keys.append(key)
         others = {
             name: value for name, value in state_dict.items() if name != key or (saved and self.generator is None)
         }
-        super()._load_from_state_dict(others, prefix, metadata, strict, missing, *rest)
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
