@@ -272,7 +272,7 @@ def test_a_mixer_without_a_generator_adds_nothing_to_a_checkpoint(strict):
 def test_a_stream_that_cannot_be_continued_is_said_or_refused_when_strict():
     seeded, plain = (lambda: KMixup(4, 1.0, generator=generator())), (lambda: KMixup(4, 1.0))
     for saved, into, key in ((seeded(), plain(), "Unexpected"), (plain(), seeded(), "Missing")):
-        with pytest.raises(RuntimeError, match=f"{key} key.*_extra_state"):
+        with pytest.raises(RuntimeError, match=f"(?s){key} key.*_extra_state"):
             into.load_state_dict(saved.state_dict())
         with pytest.warns(UserWarning, match="its stream is not continued"):
             into.load_state_dict(saved.state_dict(), strict=False)
@@ -320,7 +320,7 @@ def test_alpha_may_be_annealed_to_zero_and_raised_again():
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize(("lam_per", "ndim"), [("batch", 0), ("block", 1), ("sample", 1)])
 def test_the_shape_of_lam_depends_on_lam_per_alone(alpha, training, batch, lam_per, ndim):
-    mixer = KMixup(2, alpha, lam_per=lam_per).train(training)
+    mixer = KMixup(1, alpha, lam_per=lam_per).train(training)
     assert mixer.plan(rand(batch, 3)).lam.shape == (batch,) * ndim
     assert mixer.plan(rand(batch, 3), rand(batch, 3)).lam.shape == (batch,) * ndim
 
