@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from kmixup.cost import widest_float
 from kmixup.mixup import KMixup
-from kmixup.plan import batch_length, tensor_of
-from kmixup.samples import is_floating, points_of
+from kmixup.samples import points_of
+from kmixup.structure import batch_length, tensor_of
 
 # Numbers of the data that are worked on at once: what a processor's cache holds.
 _CHUNK = 1 << 16
@@ -50,13 +50,13 @@ def as_data(x: Any, name: str = "x") -> Any:
     """
     data = _tensors(x, name)
     leaves = tree_leaves(data)
-    if not all(leaf.ndim for leaf in leaves) or not any(is_floating(leaf) and len(leaf) for leaf in leaves):
+    if not all(leaf.ndim for leaf in leaves) or not any(leaf.is_floating_point() and len(leaf) for leaf in leaves):
         got = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves[:4])
         raise ValueError(f"{name} must be a floating-point batch [N, ...] with N >= 1, got {got or type(x).__name__}.")
     lengths = {len(leaf) for leaf in leaves}
     if len(lengths) > 1:
         raise ValueError(f"every part of {name} must have one length N, got {sorted(lengths)}.")
-    for leaf in filter(is_floating, leaves):
+    for leaf in filter(torch.is_floating_point, leaves):
         # One cheap sum finds every NaN and infinity; finite numbers whose sum overflows are then looked at one by one.
         if math.isfinite(leaf.detach().sum()):
             continue
@@ -156,7 +156,7 @@ def batch_of(data: Any, rows: Tensor) -> Any:
 
 
 def _mixed(data: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(data) if is_floating(leaf)]
+    return [leaf for leaf in tree_leaves(data) if leaf.is_floating_point()]
 
 
 def _total_variance(points: Tensor) -> float:

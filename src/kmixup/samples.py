@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -54,7 +55,7 @@ def check_leaves(leaves: Mapping[str, Role] | None) -> dict[str, Role]:
 def points_of(
     x: Any,
     features: Callable[[Any], Any] | None,
-    leaves: Mapping[str, Role],
+    leaves: Mapping[str, Role] = MappingProxyType({}),
     *,
     name: str = "x",
     labels: str | None = None,
