@@ -163,7 +163,7 @@ class KMixup(Streamed):
             return x, y_soft
         if self.num_classes is not None and y_soft is y:
             refuse_unknown(y_soft)
-        plan = self._drawn(x, None, labels)
+        plan = self.plan(x, labels=labels)
         if y_soft.shape[0] != len(plan):
             raise ValueError(
                 f"x and y must have the same length, got {len(plan)} and {len(y_soft)}. The batch comes first."
@@ -187,13 +187,14 @@ class KMixup(Streamed):
         """
         return plan.mix(x) if isinstance(x, (Tensor, np.ndarray)) else mix_inputs(plan, x, self.leaves, labels=labels)
 
-    def plan(self, x: Any, x2: Any = None) -> MixPlan:
+    def plan(self, x: Any, x2: Any = None, *, labels: str | None = None) -> MixPlan:
         """Draw partners and lam for a batch.
 
         Args:
             x: Inputs (or features to match on), floating point or complex, batch first, shape ``[B, ...]``. A structure
                 needs ``features``, unless one leaf alone is mixed.
             x2: An independent second batch of the same shape, as in the paper's Figure 5: partners come from it.
+            labels: Dotted path of labels in ``x``, which are not matched.
 
         Returns:
             The plan. The identity in eval mode, for alpha = 0, and for a batch of one.
@@ -204,9 +205,6 @@ class KMixup(Streamed):
 
         Paper: Figure 5, k-mixup implementation.
         """
-        return self._drawn(x, x2)
-
-    def _drawn(self, x: Any, x2: Any, labels: str | None = None) -> MixPlan:
         if self._off or not self.training:
             return self.identity(*batch_length(x), from_second=x2 is not None)
         points = points_of(x, self.features, self.leaves, labels=labels)
