@@ -64,7 +64,7 @@ def test_with_timms_pairs_and_lam_the_targets_are_timms() -> None:
     mixup_fn = TimmKMixup(1, 1.0, num_classes=4, label_smoothing=0.2)
     plan = mixup_fn.mixer.plan(x)
     replayed = type(plan)(torch.arange(31, -1, -1), torch.tensor(0.3), plan.unmatched)
-    mixup_fn.mixer.plan = lambda *_: replayed  # type: ignore[method-assign]
+    mixup_fn.mixer.plan = lambda *_, **options: replayed  # type: ignore[method-assign]
     mixed, soft = mixup_fn(x, y)
     torch.testing.assert_close(soft, mixup_target(y, 4, lam=0.3, smoothing=0.2))
     torch.testing.assert_close(mixed, 0.3 * x + 0.7 * x.flip(0))

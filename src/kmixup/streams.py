@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,18 +91,12 @@ class Streamed(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Continue a saved stream; torch's global generator is never saved or set."""
+        """Continue a saved stream; what cannot be continued is a missing or an unexpected key, as of any module."""
         key = f"{prefix}_extra_state"
         state = state_dict.get(key)
         saved = state is not None and len(state) > 0  # mixers without a generator used to save an empty one
         if state is not None and saved and self.generator is not None:
             self.generator.set_state(state.cpu())
-        elif not strict and saved != (self.generator is not None):
-            warnings.warn(
-                f"the saved mixer has {'a' if saved else 'no'} generator and this one has "
-                f"{'one' if self.generator is not None else 'none'}: its stream is not continued.",
-                stacklevel=2,
-            )
         elif self.generator is not None:
             missing_keys.append(key)
         others = {
