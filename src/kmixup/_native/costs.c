@@ -13,7 +13,7 @@ enum { TILE_X = 4, TILE_Y = 2 };
 #endif
 
 enum {
-    SHORT_ROWS = 64,     /* up to this d, vectors run along the points y_j, not along t */
+    SHORT_ROWS = 128,    /* up to this d, vectors run along the points y_j, not along t */
     PIECE = 128 * LANES, /* t in pieces: what a group reads stays in cache, and a sum of few terms rounds little */
     GROUP = 16           /* points y_j whose pieces stay in cache while the points x_i pass by */
 };
@@ -25,13 +25,29 @@ struct block {
     size_t n, m, d;
 };
 
-INLINE REAL sum(vec v) {
-    REAL lanes[LANES];
-    memcpy(lanes, &v, sizeof v);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-    return lanes[0];
+/* out[s] = the sum of the lanes of v[s], for all sums of a tile. */
+INLINE void lane_sums(const vec *v, REAL *out) {
+    for (int s = 0; s < TILE_X * TILE_Y; s++) {
+        REAL lanes[LANES];
+        store(lanes, v[s]);
+        for (int width = LANES / 2; width > 0; width /= 2)
+            for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+        out[s] = lanes[0];
+    }
 }
+
+#if defined(NATIVE_WIDTH) && defined(__AVX2__) && VECTOR_BYTES == 32
+/* The same for float32, four sums at a time: at d = 784 a tenth of the whole. */
+INLINE void lane_sums_of_floats(const vec *v, float *out) {
+    for (int s = 0; s < TILE_X * TILE_Y; s += 4) {
+        __m256 first = _mm256_hadd_ps((__m256)v[s], (__m256)v[s + 1]);
+        __m256 second = _mm256_hadd_ps((__m256)v[s + 2], (__m256)v[s + 3]);
+        __m256 halves = _mm256_hadd_ps(first, second);
+        _mm_storeu_ps(out + s, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+    }
+}
+#define lane_sums(v, out) _Generic((out), float *: lane_sums_of_floats, double *: lane_sums)(v, out)
+#endif
 
 /* Adds to out the costs of TILE_X rows against TILE_Y rows, over t = from .. from + length - 1. */
 static void tile_along_rows(const REAL *const *x, const REAL *const *y, size_t from, size_t length, REAL *out, size_t ld,
@@ -48,9 +64,11 @@ static void tile_along_rows(const REAL *const *x, const REAL *const *y, size_t f
             }
         }
     }
+    REAL parts[TILE_X * TILE_Y];
+    lane_sums(sums[0], parts);
     for (int i = 0; i < TILE_X; i++)
         for (int j = 0; j < TILE_Y; j++) {
-            REAL part = sum(sums[i][j]);
+            REAL part = parts[i * TILE_Y + j];
             out[i * ld + j] = first ? part : out[i * ld + j] + part;
         }
 }

@@ -12,48 +12,51 @@ struct solver {
     int64_t *row, *column; /* the matching: row of a column, column of a row, -1 if free */
     int64_t *done, *free;  /* columns the search has done with, in order; free columns */
     double *length;        /* and the lengths of their paths */
-    double *mean, *other_v; /* the second start */
+    double *mean, *u, *other_u, *other_v; /* for the two starts */
     int64_t *other_row;
 };
 
 /* The first start keeps v = 0, the second the columns' means. Each then takes u_i = min_j (C_ij - v_j) and
    v_j = min_i (C_ij - u_i), attained at row[j]; the larger dual sum is nearer to the optimum. */
 static enum status start_square(const REAL *cost, size_t n, size_t ld, struct solver *s, int *finite) {
-    memset(s->mean, 0, ld * sizeof(double));
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < ld; j += WIDE)
-            store_wide(s->mean + j, load_wide(s->mean + j) + load_widened(cost + i * ld + j));
     double total = 0;
+    for (size_t j = 0; j < ld; j += WIDE) {
+        wide column_sum = all_wide(0);
+        for (size_t i = 0; i < n; i++) column_sum += load_widened(cost + i * ld + j);
+        store_wide(s->mean + j, column_sum);
+    }
     for (size_t j = 0; j < n; j++) total += s->mean[j];
     *finite = total - total == 0;
     for (size_t j = 0; j < ld; j++) s->mean[j] = *finite && j < n ? s->mean[j] / (double)n : 0;
 
-    wide none = all_wide(HUGE_VAL);
-    for (size_t j = 0; j < ld; j += WIDE) {
-        store_wide(s->v + j, none);
-        store_wide(s->other_v + j, none);
-    }
+    const wide none = all_wide(HUGE_VAL);
     double sum = 0, other_sum = 0;
     for (size_t i = 0; i < n; i++) {
-        const REAL *c = cost + i * ld;
         wide least = none, other_least = none;
         for (size_t j = 0; j < ld; j += WIDE) {
-            least = smaller(load_widened(c + j), least);
-            other_least = smaller(load_widened(c + j) - load_wide(s->mean + j), other_least);
+            wide c = load_widened(cost + i * ld + j);
+            least = smaller(c, least);
+            other_least = smaller(c - load_wide(s->mean + j), other_least);
         }
-        double u = smallest(least), other_u = smallest(other_least);
-        if (!(u < HUGE_VAL)) return INFEASIBLE;
-        sum += u;
-        other_sum += other_u;
-        whole here = all_whole((int64_t)i);
-        for (size_t j = 0; j < ld; j += WIDE) {
-            wide price = load_widened(c + j) - all_wide(u), before = load_wide(s->v + j);
-            store_whole(s->row + j, chosen(less(price, before), here, load_whole(s->row + j)));
-            store_wide(s->v + j, smaller(price, before));
-            price = load_widened(c + j) - all_wide(other_u), before = load_wide(s->other_v + j);
-            store_whole(s->other_row + j, chosen(less(price, before), here, load_whole(s->other_row + j)));
-            store_wide(s->other_v + j, smaller(price, before));
+        sum += s->u[i] = smallest(least);
+        other_sum += s->other_u[i] = smallest(other_least);
+    }
+    if (!(sum < HUGE_VAL)) return INFEASIBLE; /* a row of +inf */
+    for (size_t j = 0; j < ld; j += WIDE) {
+        wide v = none, other_v = none;
+        whole row = all_whole(0), other_row = row;
+        for (size_t i = 0; i < n; i++) {
+            wide c = load_widened(cost + i * ld + j), price = c - all_wide(s->u[i]);
+            wide other_price = c - all_wide(s->other_u[i]);
+            row = chosen(less(price, v), all_whole((int64_t)i), row);
+            v = smaller(price, v);
+            other_row = chosen(less(other_price, other_v), all_whole((int64_t)i), other_row);
+            other_v = smaller(other_price, other_v);
         }
+        store_wide(s->v + j, v);
+        store_whole(s->row + j, row);
+        store_wide(s->other_v + j, other_v);
+        store_whole(s->other_row + j, other_row);
     }
     for (size_t j = 0; j < n; j++) {
         sum += s->v[j];
@@ -95,24 +98,30 @@ static enum status start_rectangular(const REAL *cost, size_t n, size_t m, size_
 
 /* Paths through row i: shortens `key` where C_ij - v_j - offset is less, and returns the nearest open column. */
 INLINE size_t reach(const REAL *c, double offset, int64_t i, size_t ld, struct solver *s, double *length) {
-    wide nearest = all_wide(HUGE_VAL), less_by = all_wide(offset);
-    whole where = all_whole(0), here = all_whole(i), at, step = all_whole(WIDE);
-    int64_t lanes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    at = load_whole(lanes);
+    const double *const open = s->open;
+    double *const key = s->key;
+    int64_t *const from = s->from;
+    static const int64_t first[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    wide nearest = all_wide(HUGE_VAL);
+    whole where = all_whole(0), at = load_whole(first);
     for (size_t j = 0; j < ld; j += WIDE) {
-        wide via = load_widened(c + j) - load_wide(s->open + j) - less_by, before = load_wide(s->key + j);
+        wide via = load_widened(c + j) - load_wide(open + j) - all_wide(offset), before = load_wide(key + j);
         wide now = smaller(via, before);
-        store_whole(s->from + j, chosen(less(via, before), here, load_whole(s->from + j)));
-        store_wide(s->key + j, now);
+        store_whole(from + j, chosen(less(via, before), all_whole(i), load_whole(from + j)));
+        store_wide(key + j, now);
         where = chosen(less(now, nearest), at, where);
         nearest = smaller(now, nearest);
-        at += step;
+        at += all_whole(WIDE);
     }
-    int best = 0;
-    for (int l = 1; l < WIDE; l++)
-        if (lane(nearest, l) < lane(nearest, best)) best = l;
-    *length = lane(nearest, best);
-    return (size_t)lane_whole(where, best);
+    double best = lane(nearest, 0);
+    int64_t column = lane_whole(where, 0);
+    for (int l = 1; l < WIDE; l++) {
+        int nearer = lane(nearest, l) < best;
+        column = nearer ? lane_whole(where, l) : column;
+        best = nearer ? lane(nearest, l) : best;
+    }
+    *length = best;
+    return (size_t)column;
 }
 
 /* Dijkstra's search from a free row to the nearest free column; then prices move, and the pairs along the path swap. */
@@ -168,12 +177,10 @@ static enum status solve_block(const REAL *cost, size_t n, size_t m, size_t ld, 
 
 /* Places the arrays for rows of ld numbers; returns how many numbers of 8 bytes they take. */
 static size_t place_solver(struct solver *s, double *at, size_t ld) {
-    double **reals[] = {&s->v, &s->open, &s->key, &s->length, &s->mean, &s->other_v};
+    double **reals[] = {&s->v, &s->open, &s->key, &s->length, &s->mean, &s->u, &s->other_u, &s->other_v};
     int64_t **wholes[] = {&s->from, &s->row, &s->column, &s->done, &s->free, &s->other_row};
-    if (at)
-        for (int a = 0; a < 6; a++) {
-            *reals[a] = at + (size_t)(2 * a) * ld;
-            *wholes[a] = (int64_t *)(at + (size_t)(2 * a + 1) * ld);
-        }
-    return 12 * ld;
+    enum { REALS = sizeof reals / sizeof *reals, WHOLES = sizeof wholes / sizeof *wholes };
+    for (size_t a = 0; at && a < REALS; a++, at += ld) *reals[a] = at;
+    for (size_t a = 0; at && a < WHOLES; a++, at += ld) *wholes[a] = (int64_t *)at;
+    return (REALS + WHOLES) * ld;
 }

@@ -57,7 +57,19 @@ INLINE wide load_wide(const double *from) { wide v; memcpy(&v, from, sizeof v); 
 INLINE void store_wide(double *to, wide v) { memcpy(to, &v, sizeof v); }
 INLINE whole load_whole(const int64_t *from) { whole v; memcpy(&v, from, sizeof v); return v; }
 INLINE void store_whole(int64_t *to, whole v) { memcpy(to, &v, sizeof v); }
+
+/* WIDE numbers of the points' type as doubles. GCC's own conversion goes by halves. */
+#if defined(NATIVE_WIDTH) && defined(__AVX512F__)
+INLINE wide wide_floats(const float *from) { return (wide)_mm512_cvtps_pd(_mm256_loadu_ps(from)); }
+INLINE wide wide_doubles(const double *from) { return load_wide(from); }
+#define load_widened(from) _Generic((from), const float *: wide_floats, const double *: wide_doubles)(from)
+#elif defined(NATIVE_WIDTH) && defined(__AVX2__)
+INLINE wide wide_floats(const float *from) { return (wide)_mm256_cvtps_pd(_mm_loadu_ps(from)); }
+INLINE wide wide_doubles(const double *from) { return load_wide(from); }
+#define load_widened(from) _Generic((from), const float *: wide_floats, const double *: wide_doubles)(from)
+#else
 INLINE wide load_widened(const REAL *from) { narrow v; memcpy(&v, from, sizeof v); return widened(v); }
+#endif
 
 /* less(a, b): which lanes have a < b; chosen(which, a, b): a there, else b; smaller(a, b): the lesser, b for NaN. */
 INLINE whole less(wide a, wide b) { return a < b; }
