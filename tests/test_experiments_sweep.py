@@ -20,13 +20,14 @@ from test_experiments_training import numbers, trial
 SWEEP = """
 import json, sys, time
 from pathlib import Path
-from kmixup.experiments.trial import Trial
 from kmixup.experiments.runs import RunStore
+from kmixup.experiments.sweep import sweep
+from kmixup.experiments.trial import Trial
 
 if __name__ == "__main__":
     trials = [Trial.model_validate(settings) for settings in json.loads(sys.argv[3])]
     print("started", flush=True)
-    result = module.sweep(trials, RunStore(Path(sys.argv[1])), jobs=int(sys.argv[2]))
+    result = sweep(trials, RunStore(Path(sys.argv[1])), jobs=int(sys.argv[2]))
     print(result.done, result.found, flush=True)
 """
 
