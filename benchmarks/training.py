@@ -127,7 +127,7 @@ def _mixed(mixer: KMixup, samples: list[Any]) -> Any:
 
 def _epoch(training: Training) -> None:
     """The engine's epoch without the test set, which the usual loop does not look at either."""
-    training._pass()
+    training.pass_once()
 
 
 def _bare(training: Training) -> None:

@@ -144,7 +144,7 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
     from kmixup.experiments.recipe import read_recipe
     from kmixup.experiments.report import to_html, to_markdown
     from kmixup.experiments.report.table import attack_tables
-    from kmixup.experiments.run import Curves, Environment, Run, Seconds
+    from kmixup.experiments.run import Curves, Environment, Evaluation, Run, Seconds
     from kmixup.experiments.summary import make_report
 
     recipe = read_recipe("table7b").where(k=[1, 16])
@@ -184,3 +184,9 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
         "k = 16, alpha = 10",
         ("2.50 ± 0.50 (2 of 30) | — | —", "25.00 ± 0.00 (2 of 30) | — | —"),
     )
+
+    test = Evaluation(error=0.01, nll=0.25, calibration_error=0.125)
+    *_, table = attack_tables(make_report(recipe, [run.model_copy(update={"test": test}) for run in runs]))
+    assert table.title == "MNIST, LeNet: predicted probabilities"
+    assert table.sizes == ("negative log-likelihood, nats", "expected calibration error, %")
+    assert table.rows[0] == ("k = 1, alpha = 10", ("0.25 ± 0.00 (2 of 30)", "12.50 ± 0.00 (2 of 30)"))

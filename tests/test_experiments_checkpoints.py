@@ -298,7 +298,7 @@ def test_processes_mix_with_draws_of_their_own(tmp_path):
         f"    training = Training(make_trial(parse_settings({settings.split()!r})))\n"
         "    plans = []\n"
         "    for x, y in training.batches():\n"
-        "        plans.append(training.method.forward(training._network, x)[1])\n"
+        "        plans.append(training.method.forward(training.network, x)[1])\n"
         "    training.epoch()\n"
         "    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])\n"
         "    said = {'lams': [float(p.lam) for p in plans], 'weights': round(float(weights.sum()), 5)}\n"

@@ -116,6 +116,7 @@ class Training:
         data: Training and test points among them.
         calibration: Of alpha; None without mixing.
         model: Takes normalised inputs.
+        network: The model as it trains: wrapped, if several processes train it together.
         optimizer: SGD.
         method: What mixes.
         epochs_done: Epochs behind us.
@@ -144,7 +145,7 @@ class Training:
             weight_decay=trial.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
-        self._network = DistributedDataParallel(self.model) if here().world > 1 else self.model
+        self.network = DistributedDataParallel(self.model) if here().world > 1 else self.model
         mixer = KMixup(
             trial.k,
             self.calibration.alpha_k if self.calibration else 0.0,
@@ -153,7 +154,7 @@ class Training:
             lam_per=trial.lam_per,
             generator=self._generators["mixing"],
         )
-        self.method = build_method(trial.method, self._network, mixer, trial.method_options)
+        self.method = build_method(trial.method, self.network, mixer, trial.method_options)
         self._by_epoch = self._batches.fit_whole(self.method)
         # Attacks need the pixels, so the raw points stay too.
         self._judged = {"test_error": (data.x_test, data.y_test)}
@@ -171,14 +172,14 @@ class Training:
 
     def epoch(self) -> None:
         """One pass over the training data, then the test error, and the validation error if points are held out."""
-        self._pass()
+        self.pass_once()
         self.epochs_done += 1
         for name, (_, y) in self._judged.items():
             error = error_rate(self.model, self._normalised[name], y)
             self._curves[name].append(error)
             self.diverged |= math.isnan(error)
 
-    def _pass(self) -> None:
+    def pass_once(self) -> None:
         """One pass over the training data."""
         trial = self.trial
         self._set_learning_rate(self.epochs_done)
@@ -209,7 +210,7 @@ class Training:
         if self._by_epoch:
             for x, targets in self._batches.mixed(self.method):
                 with self._autocast():
-                    outputs = self._network(x)
+                    outputs = self.network(x)
                 yield self._descend(outputs, targets)
         else:
             for x, y in self.batches():
@@ -218,7 +219,7 @@ class Training:
     def step(self, x: Tensor, y: Tensor) -> Step:
         """One step of the optimiser on one batch."""
         with self._autocast():
-            outputs, plan = self.method.forward(self._network, x)
+            outputs, plan = self.method.forward(self.network, x)
         targets = self._batches.one_hot.index_select(0, y)
         if plan is not None:
             targets = plan.mix(targets)

@@ -14,7 +14,7 @@ from kmixup.experiments.summary import CellReport, Report
 _SETTINGS = ("dataset", "model", "method", "k", "alpha", "metric", "alpha_rule")
 _NUMBERS = (
     *("alpha_k", "xi_half", "xi_published", "error", "std_error", "n", "diverged", "published", "difference"),
-    "seconds",
+    *("nll", "calibration_error", "seconds"),
 )
 
 
@@ -35,6 +35,7 @@ def _numbers(cell: CellReport) -> list[float | None]:
     runs = cell.runs
     alpha_k = [run.alpha_k for run in runs if run.alpha_k is not None]
     xi = [run.xi for run in runs if run.xi is not None]
+    tests = [run.test for run in runs if run.test is not None]
     return [
         float(np.mean(alpha_k)) if alpha_k else None,
         float(np.mean(xi)) / 2 if xi else None,
@@ -45,6 +46,8 @@ def _numbers(cell: CellReport) -> list[float | None]:
         sum(run.diverged for run in runs),
         cell.cell.published.error,
         cell.difference,
+        float(np.mean([test.nll for test in tests])) if tests else None,
+        float(np.mean([100 * test.calibration_error for test in tests])) if tests else None,
         float(np.mean([run.seconds.total for run in runs])) if runs else None,
     ]
 

@@ -51,12 +51,13 @@ def entry_text(cell: CellReport | None) -> str:
 
 @dataclass(frozen=True)
 class AttackTable:
-    """Errors of the cells of one part of a table on inputs made worse.
+    """What else is measured of the cells of one part of a table: on inputs made worse, or of the probabilities.
 
     Attributes:
-        title: Of the part, and how the inputs are made worse.
-        sizes: Sizes of the attacks or of the noise, as texts.
-        rows: Name of the cell, and an entry per size: ours ± standard error (n) | published | difference.
+        title: Of the part, and what is measured.
+        sizes: Sizes of the attacks or of the noise, or names of measures, as texts.
+        rows: Name of the cell, and an entry per size: ours ± standard error (n) | published | difference; of the
+            probabilities nothing is published.
     """
 
     title: str
@@ -65,7 +66,7 @@ class AttackTable:
 
 
 def attack_tables(report: Report) -> list[AttackTable]:
-    """The parts of a report that have runs or published numbers under attack, and those with runs under noise."""
+    """The parts of a report that have runs or published numbers under attack, runs under noise, or probabilities."""
     tables = []
     for group, title in report.recipe.groups.items():
         mine = [cell for cell in report.cells if cell.cell.group == group]
@@ -73,7 +74,26 @@ def attack_tables(report: Report) -> list[AttackTable]:
         noisy = [([run.noise_error for run in cell.runs], {}) for cell in mine]
         tables += _worsened(f"{title}: error under FGSM, by epsilon in 1/255", mine, attacked)
         tables += _worsened(f"{title}: error under Gaussian noise, by standard deviation", mine, noisy)
+        tables += _probabilities(title, mine)
     return tables
+
+
+def _probabilities(title: str, cells: Sequence[CellReport]) -> list[AttackTable]:
+    found = [(cell, [run.test for run in cell.runs if run.test is not None]) for cell in cells]
+    varied = varied_settings([cell.cell.settings for cell, tests in found if tests])
+    rows = [
+        (
+            cell_name(cell.cell, varied),
+            (
+                cell.estimate_text([test.nll for test in tests]),
+                cell.estimate_text([100 * test.calibration_error for test in tests]),
+            ),
+        )
+        for cell, tests in found
+        if tests
+    ]
+    measures = ("negative log-likelihood, nats", "expected calibration error, %")
+    return [AttackTable(f"{title}: predicted probabilities", measures, tuple(rows))] if rows else []
 
 
 # Errors of the runs by size, shares; published errors by size, percent.
