@@ -367,7 +367,7 @@ def test_one_loss_for_a_batch_of_different_lams_is_refused():
         plan.loss(lambda z, y: torch.zeros(5), rand(12, 3), labels(12, 3))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize(("shape", "form"), [((12, 3, 4, 4), "channels_last"), ((12, 3, 2, 4, 4), "channels_last_3d")])
 def test_mixing_keeps_the_memory_format(dtype, shape, form):
     plan = drawn()

@@ -23,16 +23,16 @@ def mix_rows(own: Tensor, other: Tensor, partner: Tensor, lam: Tensor) -> Tensor
     if tv_kind(own):
         plain = mix_rows(own.as_subclass(Tensor), other.as_subclass(Tensor), partner, lam)
         return plain.as_subclass(type(own))
-    if own.is_complex():
-        own, other = (torch.view_as_real(x.resolve_conj()) for x in (own, other))
-        return torch.view_as_complex(mix_rows(own, other, partner, lam))
-    if own.dtype.itemsize < 4:  # half precision would round lam to three digits: mix in float32, round once
-        return mix_rows(own.float(), other.float(), partner, lam).to(own.dtype)
     if own.ndim in (4, 5) and not own.is_contiguous():
         form = torch.channels_last if own.ndim == 4 else torch.channels_last_3d
         if own.is_contiguous(memory_format=form):  # index_select would give it up: select where channels are last
             own, other = own.movedim(1, -1), other.movedim(1, -1)
             return mix_rows(own, other, partner, lam).movedim(-1, 1)
+    if own.is_complex():
+        own, other = (torch.view_as_real(x.resolve_conj()) for x in (own, other))
+        return torch.view_as_complex(mix_rows(own, other, partner, lam))
+    if own.dtype.itemsize < 4:  # half precision would round lam to three digits: mix in float32, round once
+        return mix_rows(own.float(), other.float(), partner, lam).to(own.dtype)
     return interpolate(own, other.index_select(0, partner.to(own.device)), lam, overwrite=True)
 
 
