@@ -22,12 +22,12 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/docs.stamp
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m sphinx -q -W -b html -c docs . site
 
 install: $(VENV)/dev.stamp
 
 clean:
-	rm -rf $(VENV) site dist build src/kmixup/_native/*.so
+	rm -rf $(VENV) site dist build docs/tutorials src/kmixup/_native/*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,77 @@
+"""Settings of the site. ``make docs`` builds it from the root, so that its links are those of the files."""
+
+import sys
+from pathlib import Path
+
+import kmixup
+from kmixup.style import BLUE
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "kmixup"
+author = "The kmixup developers"
+version = release = kmixup.__version__
+html_title = f"kmixup {release}"
+
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**.md",
+    "docs/tutorials/**.rst",
+    "results/*.md",
+    "PAPER.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
+exclude_patterns = [".*", "build", "dist", "site", "runs", "src", "tests", "benchmarks", "examples", "shared"]
+highlight_language = "none"
+
+html_math_renderer = "mathml"
+extensions = [
+    "mathml",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+
+# Public names only: what a module lists in __all__.
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    "member-order": "bysource",
+    # scikit-learn adds these.
+    "exclude-members": "set_fit_request, set_partial_fit_request, set_predict_request, set_score_request",
+}
+autodoc_typehints = "signature"
+python_display_short_literal_types = True
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Paper", "returns_style"), ("Source", "returns_style")]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "docs/tutorials",
+    "filename_pattern": r"\d\d_\w+\.py$",
+    "ignore_pattern": r"(^|/)own\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib", "figures"),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+    "show_signature": False,
+}
+
+html_theme = "furo"
+html_extra_path = ["root"]
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": BLUE, "color-brand-content": BLUE},
+    "dark_css_variables": {"color-brand-primary": "#56B4E9", "color-brand-content": "#56B4E9"},
+}
+html_show_sphinx = False
+copybutton_exclude = ".linenos, .gp, .go"
