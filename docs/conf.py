@@ -75,3 +75,14 @@ html_theme_options = {
 }
 html_show_sphinx = False
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def _whole_sentences(app, what, name, obj, options, lines):
+    """Keeps napoleon from taking the start of an attribute's sentence, up to a colon, for its type."""
+    if what in ("attribute", "data", "property") and lines:
+        lines[0] = f": {lines[0]}"
+
+
+def setup(app):
+    """Connect what stands above."""
+    app.connect("autodoc-process-docstring", _whole_sentences, priority=400)
