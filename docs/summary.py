@@ -91,9 +91,9 @@ def _sentence(rows: Sequence[_Row]) -> str:
         better, worse = sum(low > 0 for low, _ in bounds), sum(high < 0 for _, high in bounds)
         open_ = len(rows) - better - worse
         counts.append(f"against {name} it errs less on **{better}**, more on **{worse}**, undecided on {open_}")
-    readings = " or ".join(sorted({_words(row.reading) for row in rows}))
+    read = " or ".join(sorted({_words(row.reading) for row in rows}))
     return (
-        f"k-mixup (k = 16, alpha = 1, read {readings}) on the {len(rows)} data sets that were run on five seeds or more: "
+        f"k-mixup (k = 16, alpha = 1, read {read}) on the {len(rows)} data sets run on {_SEEDS} seeds or more: "
         f"{'; '.join(counts)}. Test error in percent; gains in points, with exact 90 % intervals over seeds "
         f"(for UCI's data: over splits of one file)."
     )
