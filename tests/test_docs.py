@@ -129,3 +129,17 @@ def test_whether_it_helps_is_what_the_committed_runs_say() -> None:
     text = summary["render"]()
     for page in summary["PAGES"]:
         assert text in page.read_text(encoding="utf-8"), f"{page}: run python docs/summary.py"
+
+
+@pytest.mark.parametrize("page", [_ROOT / "README.md", _ROOT / "PAPER.md", *_PAGES[1:]], ids=lambda page: page.name)
+def test_relative_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" in target or path.startswith("tutorials/"):  # made by `make docs`, which checks them
+            continue
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, target
