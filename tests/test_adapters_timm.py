@@ -9,11 +9,12 @@ import pytest
 import timm
 import torch
 from timm.data import Mixup
-from timm.data.mixup import mixup_target
+from timm.data.mixup import mixup_target, one_hot
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
+from kmixup import KMixup
 from kmixup.adapters.timm import TimmKMixup
 
 
@@ -59,15 +60,15 @@ def test_disabled_it_gives_the_images_and_timms_smoothed_targets(smoothing: floa
     assert not torch.equal(mixup_fn(x, y)[0], x)
 
 
-def test_with_timms_pairs_and_lam_the_targets_are_timms() -> None:
+def test_the_targets_of_a_pair_are_timms() -> None:
     x, y = batch()
-    mixup_fn = TimmKMixup(1, 1.0, num_classes=4, label_smoothing=0.2)
-    plan = mixup_fn.mixer.plan(x)
-    replayed = type(plan)(torch.arange(31, -1, -1), torch.tensor(0.3), plan.unmatched)
-    mixup_fn.mixer.plan = lambda *_, **options: replayed  # type: ignore[method-assign]
+    plan = KMixup(4, 1.0, generator=torch.Generator().manual_seed(0)).plan(x)
+    mixup_fn = TimmKMixup(4, 1.0, num_classes=4, label_smoothing=0.2, generator=torch.Generator().manual_seed(0))
     mixed, soft = mixup_fn(x, y)
-    torch.testing.assert_close(soft, mixup_target(y, 4, lam=0.3, smoothing=0.2))
-    torch.testing.assert_close(mixed, 0.3 * x + 0.7 * x.flip(0))
+    torch.testing.assert_close(mixed, plan.mix(x))
+    lam, (own, theirs) = float(plan.lam), (one_hot(t, 4, on_value=0.85, off_value=0.05) for t in (y, y[plan.partner]))
+    torch.testing.assert_close(soft, lam * own + (1 - lam) * theirs)
+    torch.testing.assert_close(mixup_target(y, 4, lam=1.0, smoothing=0.2), one_hot(y, 4, 0.85, 0.05))
 
 
 def test_multi_label_targets_are_smoothed_as_timm_does() -> None:
