@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import typing
 import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -119,9 +120,17 @@ def test_all_lists_exactly_the_public_names():
     assert public - modules == set(kmixup.__all__)
 
 
-@pytest.mark.parametrize("name", kmixup.__all__)
+ALIASES = {"LamPer": "lam_per", "Metric": "metric", "Pairing": "pairing", "Solver": "solver"}
+
+
+@pytest.mark.parametrize("name", sorted(set(kmixup.__all__) - ALIASES.keys()))
 def test_every_public_name_is_documented(name):
     assert len(getattr(kmixup, name).__doc__ or "") > 40
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_an_alias_annotates_the_argument_that_takes_it(name):
+    assert typing.get_type_hints(kmixup.KMixup.__init__)[ALIASES[name]] == getattr(kmixup, name)
 
 
 def test_importing_kmixup_imports_no_framework():

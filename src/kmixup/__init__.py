@@ -4,17 +4,17 @@
 >>> x_mixed, y_soft = mixer(x, y)
 """
 
-from kmixup.assignment import assign, transport_cost
+from kmixup.assignment import Solver, assign, transport_cost
 from kmixup.calibration import Calibration, algorithm_1, calibrate, matched_sq_distance
 from kmixup.config import show_config
-from kmixup.cost import cost_matrix
+from kmixup.cost import Metric, cost_matrix
 from kmixup.diagnosis import Diagnosis, KDiagnosis
 from kmixup.diagnostics import diagnose
 from kmixup.estimate import Estimate
 from kmixup.lam import alpha_for, min_lam_sq
 from kmixup.manifold import KManifoldMixup
 from kmixup.measure import mean_sq_distance
-from kmixup.mixup import KMixup
+from kmixup.mixup import KMixup, LamPer, Pairing
 from kmixup.plan import MixPlan
 from kmixup.stats import MixStats
 
@@ -27,8 +27,12 @@ __all__ = [
     "KDiagnosis",
     "KManifoldMixup",
     "KMixup",
+    "LamPer",
+    "Metric",
     "MixPlan",
     "MixStats",
+    "Pairing",
+    "Solver",
     "algorithm_1",
     "alpha_for",
     "assign",
