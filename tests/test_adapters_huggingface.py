@@ -371,6 +371,16 @@ def test_a_mask_shows_what_either_sample_shows(tmp_path: Path) -> None:
     assert not torch.equal(expected, mask)
 
 
+def test_inputs_in_doubt_are_refused_or_follow_the_mixers_rule(tmp_path: Path) -> None:
+    model, seen = OfTokens(), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    batch = {"features": torch.randn(8, 5, 4), "question": torch.ones(8, 5).long(), "labels": torch.ones(8, 5).long()}
+    with pytest.raises(TypeError, match=r"'question' holds torch.int64.*leaves=\{'question': ...\}"):
+        trainer_for(model, tmp_path, KMixup(4, 1.0)).compute_loss(model, batch)
+    trainer_for(model, tmp_path, KMixup(4, 1.0, leaves={"question": "own"})).compute_loss(model, batch)
+    assert torch.equal(seen[0]["question"], batch["question"])
+
+
 def test_a_causal_language_model_is_taught_the_next_token(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": 11, "n_positions": 6, "eos_token_id": 0}

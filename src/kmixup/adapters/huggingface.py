@@ -35,14 +35,14 @@ class KMixupTrainerMixin(_Base):
     """k-mixup for any Trainer subclass: ``class MyTrainer(KMixupTrainerMixin, Seq2SeqTrainer)``.
 
     In training the floating-point inputs of each batch are mixed (images, audio, features, embeddings); attention masks
-    show what either sample shows; everything else goes to the model as it is. The labels never reach the model: the
-    loss is the two-target form on its logits, scaled for gradient accumulation as the Trainer scales its own. A model
-    that encodes and decodes decodes each mixed input twice, with either target as the teacher. Evaluation and
-    prediction are the Trainer's, unmixed, with the same collator.
+    show what either sample shows; what else has a rule in the mixer's ``leaves`` follows it. The labels never reach the
+    model: the loss is the two-target form on its logits, scaled for gradient accumulation as the Trainer scales its
+    own. A model that encodes and decodes decodes each mixed input twice, with either target as the teacher. Evaluation
+    and prediction are the Trainer's, unmixed, with the same collator.
 
     Args:
         *args: Arguments of the Trainer.
-        mixer: The mixer. Its ``features`` function, if any, gets the dict of floating-point inputs.
+        mixer: The mixer. Its ``features`` function, if any, gets the dict of inputs.
         loss_fn: ``loss_fn(logits, labels)``, the mean over the batch, or one loss per label or per sample where lam
             differs between samples. Default: cross-entropy over the labels that are not -100, with the label smoothing
             of the TrainingArguments, for class indices ``[B, ...]`` and logits ``[B, ..., C]`` or ``[B, C, ...]``. The
@@ -84,18 +84,13 @@ class KMixupTrainerMixin(_Base):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels, encoder, decoder = self._split(inputs)
-        floating = {name: x for name, x in encoder.items() if isinstance(x, Tensor) and x.is_floating_point()}
-        floating = {name: x for name, x in floating.items() if not _is_mask(name)}
-        if not floating:
+        if not any(isinstance(x, Tensor) and x.is_floating_point() for x in encoder.values()):
             raise TypeError(
                 f"no floating-point input to mix among {sorted(encoder)}. Token ids cannot be mixed: give the model "
                 "embeddings (inputs_embeds) or features."
             )
-        plan = self.mixer.plan(floating)
-        beside = {
-            name: _either(plan, x) if _is_mask(name) else x for name, x in encoder.items() if name not in floating
-        }
-        forward = _Forward(model, plan.mix(floating), beside)
+        plan = self.mixer.plan(encoder)
+        forward = _Forward(model, self.mixer.mix(plan, encoder))
         aligned = self._aligned(labels)
         loss_of: Any = self.compute_loss_func
         if loss_of is not None:
@@ -141,28 +136,18 @@ class KMixupTrainerMixin(_Base):
         return labels
 
     def _mean_loss(self, plan: MixPlan, forward: _Forward, labels: Tensor, decoder: dict[str, Any]) -> Tensor:
-        r"""Sum of the mixed losses over the mixed number of labels that count.
-
-        .. math:: \frac{\sum_i \lambda_i \ell(y_i) + (1 - \lambda_i) \ell(y_{\sigma(i)})}
-            {\sum_i \lambda_i 1[y_i \text{ counts}] + (1 - \lambda_i) 1[y_{\sigma(i)} \text{ counts}]}
-        """
+        """The mean over the labels that count, see `kmixup.MixPlan.loss`; 0 if none does."""
         loss_fn = self._loss_fn(labels)
-        per_label = []
 
-        def of_one_target(_: None, target: Any) -> Tensor:
-            outputs = forward(target[1])
-            loss = loss_fn(outputs["logits"] if isinstance(outputs, dict) else outputs[0], target[0])
+        def of_one_target(_: None, target: Any) -> tuple[Tensor]:
+            loss = loss_fn(_logits(forward(target[1])), target[0])
             if not isinstance(loss, Tensor):
                 raise TypeError(f"loss_fn must return one tensor, got {type(loss).__name__}. Sum several losses in it.")
-            per_label.append(loss.ndim > 0 and loss.shape == labels.shape and not labels.is_floating_point())
-            return _sum_of_rows(loss) if per_label[-1] else loss
+            return (loss,)  # in the place where the labels are in a target
 
-        targets = (labels, decoder)
-        loss = plan.loss(of_one_target, None, targets)
-        if not all(per_label):
-            return loss
-        counting = plan.loss(lambda _, target: _sum_of_rows(target[0].ne(_IGNORED).float()), None, targets)
-        return loss / counting.clamp(min=torch.finfo(counting.dtype).tiny)
+        if not labels.ne(_IGNORED).any():
+            return 0 * _logits(forward(decoder)).sum()
+        return plan.loss(of_one_target, None, (labels, decoder))[0]
 
     def _loss_fn(self, labels: Tensor) -> Callable[[Any, Tensor], Tensor]:
         if self.loss_fn is not None:
@@ -202,19 +187,25 @@ class KMixupTrainer(KMixupTrainerMixin, Trainer):
 class _Forward:
     """The model on a mixed batch: once, or once for each teacher of a decoder, on what was encoded once."""
 
-    def __init__(self, model: torch.nn.Module, mixed: dict[str, Tensor], beside: dict[str, Any]) -> None:
-        self.model, self.mixed, self.beside = model, mixed, beside
+    def __init__(self, model: torch.nn.Module, inputs: dict[str, Any]) -> None:
+        self.model, self.inputs = model, inputs
         self.first: Any = None
 
     def __call__(self, decoder: dict[str, Any]) -> Any:
         if self.first is None:
-            self.first = self.model(**self.mixed, **self.beside, **decoder)
+            self.first = self.model(**self.inputs, **decoder)
             return self.first
         if not decoder:
             return self.first
         encoded = getattr(self.first, "encoder_last_hidden_state", None)
-        given = self.mixed if encoded is None else {"encoder_outputs": BaseModelOutput(last_hidden_state=encoded)}
-        return self.model(**given, **self.beside, **decoder)
+        if encoded is None:
+            return self.model(**self.inputs, **decoder)
+        masks = {name: x for name, x in self.inputs.items() if name.endswith("mask")}
+        return self.model(encoder_outputs=BaseModelOutput(last_hidden_state=encoded), **masks, **decoder)
+
+
+def _logits(outputs: Any) -> Tensor:
+    return outputs["logits"] if isinstance(outputs, dict) else outputs[0]
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
@@ -228,17 +219,3 @@ def _cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Te
         )
     logits = logits if logits.dtype.itemsize >= 4 else logits.float()
     return F.cross_entropy(logits, labels.long(), label_smoothing=label_smoothing, reduction="none")
-
-
-def _sum_of_rows(losses: Tensor) -> Tensor:
-    return losses.reshape(len(losses), -1).sum(1)
-
-
-def _is_mask(name: str) -> bool:
-    return name.endswith(("attention_mask", "pixel_mask", "padding_mask"))
-
-
-def _either(plan: MixPlan, mask: Tensor) -> Tensor:
-    """Where one of the two samples is seen; a sample that is not mixed keeps its own mask."""
-    alone = (plan.lam == 1).to(mask.device).reshape(-1, *(1,) * (mask.ndim - 1))
-    return torch.where(alone, mask, torch.maximum(mask, plan.partner_of(mask)))

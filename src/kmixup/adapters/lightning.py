@@ -29,9 +29,9 @@ class KMixupMixin(_Base):
                 self.log("train_acc", self.plan.accuracy(logits, y))
                 return self.plan.loss(F.cross_entropy, logits, y)
 
-    Batches are ``(x, y, ...)``, tuples (named ones too) or lists, with ``x`` a floating-point tensor or a pytree; only
-    ``x`` is mixed, and the batch stays of its type. The mixer is a submodule, so a checkpoint carries the stream of its
-    generator.
+    Batches are ``(x, y, ...)``, tuples (named ones too) or lists, with ``x`` a floating-point tensor or a structure;
+    only ``x`` is mixed, and the batch stays of its type. The mixer is a submodule, so a checkpoint carries the stream
+    of its generator.
 
     Attributes:
         mixer: The mixer, to be set in ``__init__``.
@@ -49,9 +49,9 @@ class KMixupMixin(_Base):
         if not isinstance(batch, (tuple, list)):
             raise TypeError(
                 f"a training batch must be (x, y, ...), got {type(batch).__name__}. For others, write "
-                "on_after_batch_transfer yourself: self.plan = self.mixer.plan(x), then self.plan.mix(x)."
+                "on_after_batch_transfer yourself: self.plan = self.mixer.plan(x), then self.mixer.mix(self.plan, x)."
             )
         x, *rest = batch
         self.plan = self.mixer.plan(x)
-        parts = [self.plan.mix(x), *rest]
+        parts = [self.mixer.mix(self.plan, x), *rest]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
