@@ -8,7 +8,6 @@
 #define IS_FLOAT (sizeof(REAL) == sizeof(float))
 #define MAX_EXPONENT (IS_FLOAT ? FLT_MAX_EXP : DBL_MAX_EXP)
 #define SMALLEST (IS_FLOAT ? (double)FLT_MIN : DBL_MIN)
-#define LARGEST (IS_FLOAT ? (REAL)FLT_MAX : (REAL)DBL_MAX)
 #define SQRT(a) (IS_FLOAT ? (REAL)sqrtf((float)(a)) : (REAL)sqrt((double)(a)))
 
 #include "costs.c"

@@ -167,21 +167,42 @@ static enum status costs(const void *x, ptrdiff_t x_row, size_t n, const void *y
     return status;
 }
 
-/* The matrix as it is needed: no more rows than columns, padded; its entries must be numbers or +inf. So large ones that
-   sums of them overflow are scaled down. */
-static enum status copied(const REAL *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, size_t ld, REAL *to) {
-    REAL largest = 0;
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < m; j++) {
-            REAL c = cost[(ptrdiff_t)i * row + (ptrdiff_t)j * step];
-            if (!(c >= -LARGEST)) return NOT_FINITE;
-            REAL size = c < 0 ? -c : c;
-            if (size <= LARGEST && size > largest) largest = size;
-            to[i * ld + j] = c;
+/* The sum of all |C_ij|: a number if and only if they all are, unless it overflows. */
+static double sum_of_sizes(const REAL *cost, size_t n, size_t m, size_t ld) {
+    wide sizes = all_wide(0);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++, cost += ld) {
+        size_t j = 0;
+        for (; j + WIDE <= m; j += WIDE) {
+            wide c = load_widened(cost + j);
+            sizes -= smaller(c, -c);
         }
-    if (largest > 1e280)
+        for (; j < m; j++) sum += fabs((double)cost[j]);
+    }
+    for (int l = 0; l < WIDE; l++) sum += lane(sizes, l);
+    return sum;
+}
+
+/* The matrix as it is needed: no more rows than columns, padded, its entries numbers or +inf, and so large ones that sums
+   of them overflow scaled down. */
+static enum status copied(const REAL *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, size_t ld, REAL *to) {
+    for (size_t i = 0; i < n; i++)
+        if (step == 1)
+            memcpy(to + i * ld, cost + (ptrdiff_t)i * row, m * sizeof(REAL));
+        else
+            for (size_t j = 0; j < m; j++) to[i * ld + j] = cost[(ptrdiff_t)i * row + (ptrdiff_t)j * step];
+    if (!(sum_of_sizes(to, n, m, ld) < 1e280)) {
+        double largest = 0;
         for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j < m; j++) to[i * ld + j] *= (REAL)1e-30;
+            for (size_t j = 0; j < m; j++) {
+                double c = (double)to[i * ld + j];
+                if (!(c >= -DBL_MAX)) return NOT_FINITE;
+                if (c < HUGE_VAL && fabs(c) > largest) largest = fabs(c);
+            }
+        if (largest > 1e270)
+            for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < m; j++) to[i * ld + j] *= (REAL)ldexp(1, -100);
+    }
     pad_with_infinity(to, n, m, ld);
     return DONE;
 }
@@ -195,9 +216,7 @@ static enum status solve(const void *cost, ptrdiff_t row, ptrdiff_t step, size_t
         status = copied(cost, tall ? step : row, tall ? row : step, rows, columns, ld, w.cost);
     if (status == DONE) status = solve_block(w.cost, rows, columns, ld, &w.solver, &finite);
     if (status == DONE)
-        for (size_t i = 0; i < n; i++) {
-            column[i] = tall ? w.solver.row[i] : w.solver.column[i];
-        }
+        for (size_t i = 0; i < n; i++) column[i] = tall ? w.solver.row[i] : w.solver.column[i];
     free(w.memory);
     return status;
 }
