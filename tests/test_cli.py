@@ -274,6 +274,24 @@ def test_the_costs_in_the_docs_are_those_that_the_command_counts():
         assert row.replace(" | ", " ") in printed
 
 
+def test_runs_of_an_older_kmixup_are_named_together_and_converted(folder):
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    (folder / "old").mkdir()
+    for file in (folder / "runs").glob("*.json"):
+        document = json.loads(file.read_text())
+        for name in ("schema", "source", "options", "code", "test"):
+            del document[name]
+        (folder / "old" / file.name).write_text(json.dumps(document))
+    count = len(list((folder / "old").iterdir()))
+    named = kmixup("report", "mine.toml", "--out", "old").output
+    assert f"and {count - 1} more like it (a run of schema 1, this kmixup has 2. `kmixup runs convert` makes" in named
+    (folder / "old" / "other.json").write_text("{}")
+    said = kmixup("runs", "convert", "old", "--out", "new").output
+    assert "left as it is: old/other.json: not a run: 'trial' is missing" in said
+    assert f"{count} runs converted into new." in said
+    assert len(list((folder / "new").glob("*.json"))) == count
+
+
 def test_every_command_that_reads_runs_names_broken_files(folder):
     kmixup("reproduce", "mine.toml", "--jobs", "1")
     (folder / "runs" / "bad.json").write_text("{")

@@ -180,6 +180,8 @@ def test_the_same_settings_on_other_data_are_another_run_and_neither_is_taken_fo
     one, other = (made.model_copy(update={"source": source, "note": source}) for source in ("a", "b"))
     assert store.put(one).name == f"{made.id}.json"
     assert store.put(other).name == f"{made.id}-{other.origin.tag}.json"
+    assert store.path(made.trial, one.origin) == store.path(made.trial)
+    assert store.path(made.trial, other.origin).name == f"{made.id}-{other.origin.tag}.json"
     assert store.get(made.trial, Origin("a")) == one
     assert store.get(made.trial, Origin("b")) == other
     assert store.get(made.trial, Origin("c")) is None

@@ -17,11 +17,18 @@ def runs_convert(
 
     They do not say what their data were, so they do not count as finished for data of your own.
     """
-    from rich.console import Console
-
     from kmixup.experiments.runs import RunStore, convert_file
 
     store = RunStore(out)
+    left: list[str] = []
+    converted = 0
     for given in files:
         for path in sorted(given.glob("*.json")) if given.is_dir() else [given]:
-            Console().print(f"{path} -> {convert_file(path, store)}", soft_wrap=True)
+            try:
+                print(f"{path} -> {convert_file(path, store)}")
+                converted += 1
+            except ValueError as error:
+                left.append(str(error))
+    for reason in left:
+        print(f"left as it is: {reason}")
+    print(f"{converted} runs converted into {out}. What they were made from is no longer read: move it away.")

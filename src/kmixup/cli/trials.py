@@ -48,8 +48,9 @@ def train(
     store = RunStore(out)
     with process_group(device) as device:
         console = Console(quiet=not here().first)
-        path = store.path(trial)
-        finished = store.get(trial, Origins(data_dir).of(trial))
+        origin = Origins(data_dir).of(trial)
+        path = store.path(trial, origin)
+        finished = store.get(trial, origin)
         if finished is None:
             store.check_writable()
             print_broken(store, console)

@@ -289,9 +289,13 @@ def show_plan(
 
 def print_broken(store: RunStore, console: Console) -> None:
     """Name the files that were met and are no runs."""
+    by_reason: dict[str, list[Path]] = {}
     for path, reason in store.broken.items():
+        by_reason.setdefault(reason, []).append(path)
+    for reason, paths in by_reason.items():
+        more = f" and {len(paths) - 1} more like it" if len(paths) > 1 else ""
         console.print(
-            f"[yellow]not a run, counts as missing:[/] {escape(str(path))} ({escape(reason)})", soft_wrap=True
+            f"[yellow]not a run, counts as missing:[/] {escape(str(paths[0]))}{more} ({escape(reason)})", soft_wrap=True
         )
 
 

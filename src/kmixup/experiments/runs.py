@@ -40,9 +40,10 @@ class RunStore:
             for run in read_lines(path):
                 self._also.setdefault(run.id, []).append(run)
 
-    def path(self, trial: Trial) -> Path:
-        """The file of this trial's run, unless other data came first."""
-        return self.folder / f"{trial.id}.json"
+    def path(self, trial: Trial, origin: Origin | None = None) -> Path:
+        """The file of this trial's run; of one origin, where other data came first."""
+        tagged = self.folder / f"{trial.id}-{origin.tag}.json" if origin else None
+        return tagged if tagged and tagged.exists() else self.folder / f"{trial.id}.json"
 
     def get(self, trial: Trial, origin: Origin | None = None) -> Run | None:
         """The finished run of this trial; None if there is none, or its file is broken (see ``broken``).
