@@ -6,11 +6,12 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from kmixup.experiments.files import write_whole
-from kmixup.experiments.run import UNKNOWN, Origin
+from kmixup.experiments.run import UNKNOWN
 from kmixup.experiments.runs import RunStore, convert, convert_file, one_origin, write_lines
 from kmixup.experiments.training import run
 from kmixup.experiments.trial import SCHEMA, Trial
@@ -182,20 +183,20 @@ def test_the_same_settings_on_other_data_are_another_run_and_neither_is_taken_fo
     assert store.put(other).name == f"{made.id}-{other.origin.tag}.json"
     assert store.path(made.trial, one.origin) == store.path(made.trial)
     assert store.path(made.trial, other.origin).name == f"{made.id}-{other.origin.tag}.json"
-    assert store.get(made.trial, Origin("a")) == one
-    assert store.get(made.trial, Origin("b")) == other
-    assert store.get(made.trial, Origin("c")) is None
-    assert store.get(made.trial, Origin("a", {"mine:net": "1"})) is None
+    assert store.get(made.trial, one.origin) == one
+    assert store.get(made.trial, other.origin) == other
+    for change in ({"source": "c"}, {"code": {"mine:net": "1"}}, {"options": {"model": {"hidden": [16]}}}):
+        assert store.get(made.trial, replace(one.origin, **change)) is None
     assert store.all() == [one, other] or store.all() == [other, one]
     assert store.put(one).name == f"{made.id}.json"  # again, to the same file
-    with pytest.raises(ValueError, match=rf"trial {made.id} has runs of different data or code"):
+    with pytest.raises(ValueError, match=rf"trial {made.id} has runs of different data, code or options"):
         store.get(made.trial)
 
 
 def test_a_cell_of_two_origins_is_refused_by_name(made):
     one, other = (made.model_copy(update={"source": source}) for source in ("a", "b"))
     one_origin("cell", [one, one])
-    with pytest.raises(ValueError, match=r"cell k=4 has runs of different data .*1 run, such as .*Move the files"):
+    with pytest.raises(ValueError, match=r"cell k=4 has runs of different data, code or options.*1 run, such as .*Move the files"):
         one_origin("cell k=4", [one, other])
 
 
@@ -205,8 +206,8 @@ def own(**settings):
 
 def test_a_converted_run_counts_for_the_papers_data_and_never_for_the_users_own(made):
     converted = made.model_copy(update={"source": UNKNOWN})
-    assert converted.comes_from(Origin("a"))
-    assert not converted.model_copy(update={"trial": own()}).comes_from(Origin("a"))
+    assert converted.comes_from(made.origin)
+    assert not converted.model_copy(update={"trial": own()}).comes_from(made.origin)
 
 
 def test_a_run_that_knows_its_data_takes_the_place_of_a_converted_one(tmp_path, made):
