@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from sphinx.domains.python import PyObject
+
 import kmixup
 from kmixup.style import BLUE
 
@@ -41,7 +43,6 @@ myst_heading_anchors = 4
 # Public names only: what a module lists in __all__.
 autodoc_default_options = {
     "members": True,
-    "show-inheritance": True,
     "member-order": "bysource",
     # scikit-learn adds these.
     "exclude-members": "set_fit_request, set_partial_fit_request, set_predict_request, set_score_request",
@@ -59,7 +60,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\d\d_\w+\.py$",
     "ignore_pattern": r"(^|/)own\.py$",
     "within_subsection_order": "FileNameSortKey",
-    "image_scrapers": ("matplotlib", "figures"),
+    "image_scrapers": ("figures", "matplotlib"),
     "abort_on_example_error": True,
     "download_all_examples": False,
     "write_computation_times": False,
@@ -73,7 +74,7 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": BLUE, "color-brand-content": BLUE},
     "dark_css_variables": {"color-brand-primary": "#56B4E9", "color-brand-content": "#56B4E9"},
 }
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 
@@ -84,5 +85,8 @@ def _whole_sentences(app, what, name, obj, options, lines):
 
 
 def setup(app):
-    """Connect what stands above."""
+    """Connect what stands above, and call attributes by their name."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.connect("autodoc-process-docstring", _whole_sentences, priority=400)

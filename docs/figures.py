@@ -10,9 +10,11 @@ _shown: WeakSet[Figure] = WeakSet()
 
 def _scrape(block, block_vars, gallery_conf):
     figure = block_vars["example_globals"].get("figure")
-    if not isinstance(figure, Figure) or figure.canvas.manager is not None or figure in _shown:
+    if not isinstance(figure, Figure) or figure in _shown:
         return ""
     _shown.add(figure)
+    if figure.canvas.manager is not None:  # pyplot's own, shown by sphinx-gallery
+        return ""
     path = next(block_vars["image_path_iterator"])
     figure.savefig(path, dpi=160)
     return figure_rst([path], gallery_conf["src_dir"])

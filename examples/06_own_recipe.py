@@ -68,7 +68,7 @@ with TemporaryDirectory() as folder:
     recipe = read_recipe(str(file))
     report = make_report(recipe, [run(trial) for trial in recipe.all_trials()])
 
-print_report(report, Console(width=100, color_system=None))
+print_report(report, Console(width=88, color_system=None))
 
 # %%
 # Trials of one seed share their data, their split and their initial weights. So methods are compared seed by seed:
