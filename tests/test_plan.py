@@ -385,6 +385,18 @@ def test_a_plan_prints_in_one_line(plan):
     assert f"MixPlan({len(plan)} samples, lam" in repr(plan)
 
 
+@pytest.mark.parametrize("as_numpy", [False, True])
+def test_of_two_masks_and_lengths_only_those_with_weight_count(as_numpy):
+    plan = MixPlan(torch.tensor([1, 0, 0]), torch.tensor([0.5, 1.0, 0.0]).double(), torch.arange(3))
+    mask = torch.tensor([[True, False, False], [False, True, False], [False, False, True]])
+    united = torch.tensor([[True, True, False], [False, True, False], [True, False, False]])
+    lengths = torch.tensor([3, 5, 9])
+    args = (mask.numpy(), lengths.numpy()) if as_numpy else (mask, lengths)
+    found = plan.combine(args[0], "union"), plan.combine(args[1], "max"), plan.combine(args[1], "intersection")
+    assert all(isinstance(each, type(args[0])) for each in found)
+    assert [each.tolist() for each in found] == [united.tolist(), [5, 5, 3], [3, 5, 3]]
+
+
 def test_an_unknown_way_to_combine_is_refused():
     with pytest.raises(ValueError, match="how must be one of union, max, intersection, got 'mean'"):
         drawn().combine(labels(12, 3), "mean")
