@@ -307,7 +307,7 @@ def test_show_config_names_the_core_and_the_versions(capsys):
 @pytest.mark.skipif(shutil.which("gcc") is None or not SOURCE.exists(), reason="needs gcc and the core's source")
 def test_the_core_runs_clean_under_sanitizers(tmp_path):
     sanitizers = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{SOURCE}"]
-    kinds = {"baseline": [], "wide": ["-DVECTOR_BYTES=64"]}
+    kinds = {"baseline": [], "wide": ["-DVECTOR_BYTES=64"], "scalar": ["-DKMIXUP_SCALAR"]}
     if native.available() and native.description() != "baseline":
         kinds["avx2"] = ["-mavx2", "-mfma"]
     driver = str(ROOT / "tests" / "native_driver.c")

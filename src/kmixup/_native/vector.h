@@ -1,6 +1,7 @@
 /* Vectors of numbers, as wide as the instruction set that this object is compiled for.
 
-   GCC and Clang have them as a type, with the operators of C; other compilers get vectors of one number. */
+   GCC and Clang have them as a type, with the operators of C; other compilers (and tests, by KMIXUP_SCALAR) get vectors
+   of one number. */
 #ifndef KMIXUP_VECTOR_H
 #define KMIXUP_VECTOR_H
 
@@ -12,7 +13,7 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__GNUC__) || defined(__clang__)
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(KMIXUP_SCALAR)
 #define VECTOR_TYPES 1
 #ifndef VECTOR_BYTES /* given by tests: any width will do */
 #define NATIVE_WIDTH 1
