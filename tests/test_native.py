@@ -255,7 +255,7 @@ def test_an_index_outside_the_batch_is_an_error(bad):
 @needs_core
 @pytest.mark.parametrize("threads", [2, 3, 64])
 def test_threads_change_nothing(threads):
-    points = torch.randn(3, 1000, 200, generator=seeded())
+    points = torch.randn(3, 1000, 800, generator=seeded())
     order = torch.randperm(1000, generator=seeded())
     expected = native.roll(points, order, 64)
     assert torch.equal(native.roll(points, order, 64, threads=threads), expected)

@@ -21,8 +21,8 @@ METRICS = ("sqeuclidean", "euclidean")
 #: Types of numbers that it takes.
 DTYPES = (torch.float32, torch.float64)
 
-# About 0.3 ms of work, in coordinate differences: beyond it a second thread gains more than it costs to start.
-_THREADS_FROM = 2**24
+# Coordinate differences that a thread should have to compute: about a millisecond, ten times what it takes to start.
+_PER_THREAD = 2**25
 
 
 class NotFiniteError(ValueError):
@@ -144,7 +144,7 @@ def match(
         right: The same for ``y``.
         k: Points per block.
         metric: ``"sqeuclidean"`` or ``"euclidean"``.
-        threads: At most so many threads, for work of more than about 0.3 ms.
+        threads: At most so many threads, each with about a millisecond of work or more.
 
     Returns:
         ``partner``, int64, shape ``[..., B]``: the index in ``y`` that each index of ``x`` goes with.
@@ -183,7 +183,7 @@ def _match(
     partner = np.empty(shape, np.int64)
     if partner.size:
         size, d = from_x.shape[-2:]
-        parts = threads if threads > 1 and partner.size * min(k, size) * d >= _THREADS_FROM else 1
+        parts = min(threads, partner.size * min(k, size) * d // _PER_THREAD) if threads > 1 else 1
         settings = (k, shift, metric == "euclidean")
         try:
             answer = _in_parts(parts, (from_x, to_y, from_left, to_right, partner), settings)
@@ -204,7 +204,7 @@ def _plain(array: np.ndarray | None, dims: int) -> np.ndarray | None:
 
 def _in_parts(parts: int, arrays: Sequence[np.ndarray | None], settings: tuple) -> Any:
     """The core's answer on all blocks, or the first that is not None; each part but one in a thread of its own."""
-    if parts == 1:
+    if parts <= 1:
         return _core.match(_level, *arrays, *settings, 0, 1)
     answers: list = [None] * parts
 
