@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -60,6 +61,7 @@ class Origins:
         self.unchecked: dict[str, str] = {}
         self._data_dir = data_dir
         self._sources: dict[str, str | None] = {}
+        self._origins: dict[str, Origin | None] = {}
 
     def of(self, trial: Trial) -> Origin | None:
         """The origin that a run of this trial has today; None if its data are not here.
@@ -67,27 +69,37 @@ class Origins:
         Raises:
             ValueError: If a data set, model or method does not exist, or an option is unknown or wrong.
         """
-        key = _key(trial)
+        key = _names(trial)
+        if key not in self._origins:
+            origin = origin_of(trial, "")  # a wrong name or option ends the sweep; wrong data end their trials alone
+            source = self._source(trial)
+            self._origins[key] = None if source is None else replace(origin, source=source)
+        return self._origins[key]
+
+    def _source(self, trial: Trial) -> str | None:
+        key = _text(trial.dataset, trial.dataset_options)
         if key not in self._sources:
             self._sources[key] = None
-            origin_of(trial, "")  # a wrong name or option ends the sweep; what is wrong with the data, its trials
             try:
                 data = load_data(trial.dataset, self._data_dir, trial.seed_for("data"), trial.dataset_options)
                 self._sources[key] = data.source
             except Exception as error:  # the user's own loader may raise anything
                 self.unchecked[trial.dataset] = f"{type(error).__name__}: {error}"
-        source = self._sources[key]
-        return None if source is None else origin_of(trial, source)
+        return self._sources[key]
 
     def fits(self, run: Run) -> bool:
         """Whether a run comes from the data and code of today, as far as they were looked at."""
-        known = self._sources.get(_key(run.trial)) is not None
-        origin = self.of(run.trial) if known else None
+        origin = self._origins.get(_names(run.trial))
         return origin is None or run.comes_from(origin)
 
 
-def _key(trial: Trial) -> str:
-    return json.dumps([trial.dataset, trial.dataset_options], sort_keys=True, default=str)
+def _names(trial: Trial) -> str:
+    data = (trial.dataset, trial.dataset_options)
+    return _text(*data, trial.model, trial.model_options, trial.method, trial.method_options)
+
+
+def _text(*names: object) -> str:
+    return json.dumps(names, sort_keys=True, default=str)
 
 
 def environment(device: str, threads: int, processes: int) -> Environment:

@@ -55,7 +55,8 @@ class RunStore:
         Raises:
             ValueError: If there are runs of several origins, and none is asked for.
         """
-        paths = [self.path(trial), *sorted(self.folder.glob(f"{trial.id}-*.json"))]
+        own = {self.path(trial), self.path(trial, origin)}  # a folder of thousands is not searched for each trial
+        paths = sorted(own if origin else {*own, *self.folder.glob(f"{trial.id}-*.json")})
         found = [run for path in paths if (run := self._read(path)) is not None] + self._also.get(trial.id, [])
         if origin is None:
             found = _superseding(found)
