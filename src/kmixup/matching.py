@@ -115,7 +115,7 @@ def _meet(x: Tensor, x2: Tensor, left: Tensor, right: Tensor, k: int, metric: Me
             )
             for part, block in parts
         ]
-        sigmas = [assign(cost, solver).to(x.device) for cost in _on_host(costs, k)]
+        sigmas = [assign(cost, solver).to(x.device, non_blocking=True) for cost in _on_host(costs, k)]
         blocks = [
             right[..., part].reshape(-1, block).gather(1, sigma).view(*left.shape[:-1], -1)
             for (part, block), sigma in zip(parts, sigmas, strict=True)

@@ -300,7 +300,7 @@ class KMixup(Streamed):
         generator = self.stream()
         order = draw_order(batch, generator, device) if other is None else torch.arange(batch, device=device)
         lam = self.draw_lam(1, batch, self._fitting_k(batch, other is not None), generator)
-        lam = lam.view(() if self.lam_per == "batch" else -1).to(widest_float(device)).to(device)
+        lam = lam.view(() if self.lam_per == "batch" else -1).to(widest_float(device)).to(device, non_blocking=True)
         if self.lam_per == "block" and self.pairing == "roll":
             lam = torch.empty_like(lam).scatter_(0, order, lam)
         return self.meet(points, order, lam, other)

@@ -22,7 +22,9 @@ def draw_order(batch: int, generator: torch.Generator | None, device: torch.devi
     Returns:
         A uniform permutation, int64, shape ``[B]``.
     """
-    return torch.randperm(batch, generator=generator, device=generator.device if generator else None).to(device)
+    return torch.randperm(batch, generator=generator, device=generator.device if generator else None).to(
+        device, non_blocking=True
+    )
 
 
 def process_stream(generator: torch.Generator | None) -> torch.Generator | None:
