@@ -267,6 +267,13 @@ def test_a_table_under_another_reading_has_a_name_of_its_own():
     assert [c.group for c in read_recipe("table3-rules").where(reading="as-trained").cells] == ["none", "none"]
 
 
+def test_a_recipe_is_read_under_another_reading_by_its_name():
+    recipe = read_recipe("table1-as-printed")
+    assert recipe.name == "table1-as-printed"
+    assert {cell.settings.alpha_rule for cell in recipe.cells if cell.settings.k > 1} == {"exact"}
+    assert {cell.settings.alpha_rule for cell in read_recipe("table1").cells if cell.settings.k > 1} == {"none"}
+
+
 RESULTS = Path(__file__).parents[1] / "results"
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from kmixup.experiments.readings import AS_TRAINED, read
+from kmixup.experiments.readings import AS_TRAINED, READINGS, read
 from kmixup.experiments.trial import Options, Strict, Trial, first_mistake, unknown
 
 __all__ = ["Cell", "Claim", "Published", "Recipe", "make_trial", "read_recipe", "recipe_names"]
@@ -214,7 +214,8 @@ def read_recipe(name: str) -> Recipe:
     """Read a recipe.
 
     Args:
-        name: ``"table1"``; ``"table1b"`` for one group of it; or the path of a TOML file.
+        name: ``"table1"``; ``"table1b"`` for one group of it; ``"table1-as-printed"`` under another reading; or the
+            path of a TOML file.
 
     Raises:
         ValueError: If there is no such recipe, or it has a mistake: which file, which cell, what to write instead.
@@ -228,6 +229,9 @@ def read_recipe(name: str) -> Recipe:
     whole = next((known for known in names if name != known and name[:-1] == known), None)
     if name not in names and whole and name[len(whole) :] in read_recipe(whole).groups:
         return read_recipe(whole).where(group=name[len(whole) :])
+    for reading in READINGS:
+        if name.removesuffix(f"-{reading}") in names and name not in names:
+            return read_recipe(name.removesuffix(f"-{reading}")).read_as(reading)
     if name not in names:
         raise ValueError(unknown("recipe", name, names) + " A recipe of your own ends in .toml.")
     text = (resources.files("kmixup") / "paper" / f"{name}.toml").read_text(encoding="utf-8")
