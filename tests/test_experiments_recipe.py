@@ -46,7 +46,7 @@ def test_table_1_has_75_cells_and_erm_for_each_data_set():
     recipe = read_recipe("table1")
     assert len(recipe.cells) == 75 + 3
     assert len(recipe.where(method="erm").cells) == 3
-    assert {cell.trials for cell in recipe.cells} == {5}
+    assert {cell.trials for cell in recipe.cells} == {20}
     assert all(cell.settings.epochs == 200 and cell.settings.milestones == (0.5, 0.75) for cell in recipe.cells)
 
 
