@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -21,7 +22,6 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="section", help=f"any of {', '.join(SECTIONS)}; default all")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="torch threads to measure with")
     parser.add_argument("--budget", type=float, default=8.0, help="seconds per case, about")
     parser.add_argument("--runs", type=int, default=1, help="times to measure, in new processes")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -35,8 +35,9 @@ def main() -> None:
     # All sections once, then all again: what disturbs a machine for a minute must not meet every run of a section.
     for run, name in product(range(1, options.runs + 1), sections):
         # A new process: how memory was used before changes what allocation costs.
+        os.environ["KMIXUP_CORE"] = "off" if name.endswith("without-core") else ""
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            rows[name] += process.submit(measure, name, run, options.threads, options.budget).result()
+            rows[name] += process.submit(measure, name, run, options.budget).result()
         if rows[name]:
             write(options.out / f"{name}.csv", rows[name])
 

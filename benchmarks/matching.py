@@ -1,9 +1,10 @@
-"""Per batch: the library beside Figure 5, torchvision's MixUp and the floor; growth with k and B; a whole pass."""
+"""Per batch: the library beside torchvision's MixUp, the paper's Figure 5 and an older commit; solvers alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from time import process_time, thread_time
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,171 +14,158 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmarks.peers import ByHand, figure_5, figure_5_matching
-from benchmarks.timing import clock, in_turns, ratio, seconds, threads
-from kmixup import KMixup
-from kmixup.assignment import Solver
-from kmixup.plan import MixPlan
+from benchmarks.before import before
+from benchmarks.peers import figure_5, figure_5_matching, solvers
+from benchmarks.timing import Times, in_turns, ratio, seconds, threads
+from kmixup import KMixup, assign, cost_matrix
+from kmixup.experiments.datasets import load_data
+from kmixup.matching import partners
 
 Row = dict[str, Any]
 
 CLASSES = 10
-FLOOR = ("product", "solver", "read and write")
 
 # (B, k, shape of a sample). torchvision's MixUp takes images only.
 SHAPES = [
     (64, 16, (2, 1, 1)),
+    (128, 8, (30, 1, 1)),
     (128, 16, (1, 28, 28)),
     (128, 16, (3, 32, 32)),
     (512, 32, (3, 32, 32)),
     (512, 64, (3, 32, 32)),
     (1024, 256, (3, 32, 32)),
     (256, 32, (3, 64, 64)),
+    (1024, 16, (54, 1, 1)),
 ]
-RELATIVE = {torch.float32: 1e-5, torch.float64: 1e-9, torch.bfloat16: 1e-5}
+KS = (16, 32, 64, 256)
+PROBLEMS = 32
 
 
-def images(batch: int, shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
+def images(batch: int, shape: tuple[int, ...], seed: int) -> Tensor:
     """Noise with the mean and the spread of natural images in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    return (0.47 + 0.25 * torch.randn(batch, *shape, generator=generator)).clamp(0, 1).to(dtype)
+    return (0.47 + 0.25 * torch.randn(batch, *shape, generator=generator)).clamp(0, 1)
 
 
-def shapes(counts: list[int], budget: float) -> Iterator[Row]:
-    """Every shape in float32, at each number of threads."""
-    for count in counts:
-        with threads(count):
-            for batch, k, shape in SHAPES:
-                yield from _case("shapes", batch, k, shape, torch.float32, count, budget)
-
-
-def dtypes(counts: list[int], budget: float) -> Iterator[Row]:
-    """One shape in other precisions. The floor is defined for what multiplies exactly enough: not for bfloat16."""
-    with threads(counts[0]):
-        for dtype in (torch.float64, torch.bfloat16):
-            yield from _case("dtypes", 512, 32, (3, 32, 32), dtype, counts[0], budget)
-
-
-def solvers(counts: list[int], budget: float) -> Iterator[Row]:
-    """Every shape with lapcpp and with scipy, which solves where lapcpp is not installed."""
+def shapes(budget: float) -> Iterator[Row]:
+    """Every shape in float32 on one thread: a whole call, inputs and labels mixed; new data in every call."""
+    older = before()
     with threads(1):
         for batch, k, shape in SHAPES:
-            x = images(batch, shape, 0, torch.float32)
-            mixers: dict[str, Callable[[], Any]] = {}
-            for name in ("lapcpp", "scipy"):
-                _check_rolled(x, k, name)
-                mixers[name] = partial(KMixup(k, 1.0, solver=name).plan, x)
-            times = in_turns(mixers, budget=budget / 2)
-            case = {"section": "solvers", "threads": 1, "dtype": "float32", "B": batch, "k": k, "d": x[0].numel()}
-            for name in mixers:
-                yield {**case, "quantity": name, "value": seconds(times, name), "unit": "s"}
-            yield {**case, "quantity": "scipy / lapcpp", "value": ratio(times, "scipy", "lapcpp"), "unit": "ratio"}
+            calls = _whole_calls(batch, k, shape, older)
+            times = in_turns(calls, budget=budget, rare=["figure 5"])
+            pairs = [("library", "torchvision"), ("figure 5", "library"), ("before", "library")]
+            case = {"B": batch, "k": k, "d": int(np.prod(shape))}
+            yield from _rows(case, times, [pair for pair in pairs if pair[0] in calls])
 
 
-def growth(counts: list[int], budget: float) -> Iterator[Row]:
-    """Cost against k at B = 512, and against B at k = 32, for images of 3 x 32 x 32."""
-    with threads(counts[0]):
-        for k in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-            yield from _case("growth with k", 512, k, (3, 32, 32), torch.float32, counts[0], budget / 2)
-        for batch in (64, 128, 256, 512, 1024, 2048):
-            yield from _case("growth with B", batch, 32, (3, 32, 32), torch.float32, counts[0], budget / 2)
-
-
-def whole_pass(counts: list[int], budget: float) -> Iterator[Row]:
-    """One pass of matching over 50,000 samples of 3072 numbers: k = 32, B = 512, every batch in turn."""
-    size, batch, k, d = 50_000, 512, 32, 3072
-    data = images(size, (d,), 0, torch.float32)
-    second = data[torch.randperm(size, generator=torch.Generator().manual_seed(1))]
-    _check_pairs(data[:batch], second[:batch], k)
-    for count in counts:
-        with threads(count):
-            mixer = KMixup(k, 1.0, generator=torch.Generator().manual_seed(0))
-            times = {"library": 0.0, "figure 5": 0.0, "solver": 0.0}
-            tick = clock()
-            for x1, x2 in zip(data.split(batch), second.split(batch), strict=True):
-                times["library"] += _timed(partial(mixer.plan, x1), tick)
-                times["figure 5"] += _timed(partial(figure_5_matching, x1.numpy(), x2.numpy(), k), tick)
-                whole = len(x1) // k * k  # made last: to copy the batch empties the caches
-                times["solver"] += _timed(ByHand(x1[:whole], x2[:whole], k).solve, tick)
-        case = {"section": "whole pass", "threads": count, "dtype": "float32", "B": batch, "k": k, "d": d}
-        for name, value in times.items():
-            yield {**case, "quantity": name, "value": value, "unit": "s"}
-        yield {**case, "quantity": "figure 5 / library", "value": times["figure 5"] / times["library"], "unit": "ratio"}
-
-
-def _timed(call: Callable[[], Any], tick: Callable[[], float]) -> float:
-    start = tick()
-    call()
-    return tick() - start
-
-
-def _case(
-    section: str, batch: int, k: int, shape: tuple[int, ...], dtype: torch.dtype, count: int, budget: float
-) -> Iterator[Row]:
-    x, x2 = images(batch, shape, 0, dtype), images(batch, shape, 1, dtype)
+def _whole_calls(batch: int, k: int, shape: tuple[int, ...], older: ModuleType | None) -> dict[str, Callable[[], Any]]:
+    rng = np.random.default_rng(0)
+    sets = [images(batch, shape, seed) for seed in range(8)]
     y = torch.randint(CLASSES, (batch,), generator=torch.Generator().manual_seed(2))
-    flat, flat2 = x.flatten(1), x2.flatten(1)
-    _check_rolled(x, k)
-    mixer = KMixup(k, 1.0, num_classes=CLASSES)
-    mixup = v2.MixUp(alpha=1.0, num_classes=CLASSES)
-    contenders: dict[str, Callable[[], Any]] = {"library": lambda: mixer(x, y), "torchvision": lambda: mixup(x, y)}
-    rare = ["figure 5"] if dtype != torch.bfloat16 else []
-    if rare:
-        _check_pairs(flat, flat2, k)
-        one_hot = torch.eye(CLASSES)[y].numpy()
-        rng = np.random.default_rng(0)
-        arrays = (flat.numpy(), one_hot, flat2.numpy(), one_hot[::-1])
-        contenders["figure 5"] = lambda: figure_5(*arrays, k, 1.0, rng)
-    if rare and k > 1:
-        by_hand = ByHand(flat, flat2, k, sets=max(4, min(64, 2**22 // (batch * k))))
-        steps = (by_hand.multiply, by_hand.solve, by_hand.copy)
-        contenders |= {"by hand": by_hand, **dict(zip(FLOOR, steps, strict=True))}
-    times = in_turns(contenders, budget=budget, rare=rare)
+    one_hot = torch.eye(CLASSES)[y].numpy()
+    mixer, mixup = KMixup(k, 1.0, num_classes=CLASSES), v2.MixUp(alpha=1.0, num_classes=CLASSES)
+    _check(sets[0].flatten(1), k)
 
-    case = {"section": section, "threads": count, "dtype": str(dtype).removeprefix("torch."), "B": batch, "k": k}
-    case["d"] = flat.shape[1]
-    for name in contenders:
+    def draw() -> Tensor:
+        return sets[rng.integers(len(sets))]
+
+    def rows() -> np.ndarray:
+        return draw().flatten(1).numpy()
+
+    calls: dict[str, Callable[[], Any]] = {
+        "library": lambda: mixer(draw(), y),
+        "torchvision": lambda: mixup(draw(), y),
+        "figure 5": lambda: figure_5(rows(), one_hot, rows(), one_hot[::-1], k, 1.0, rng),
+    }
+    if older:
+        old = older.KMixup(k, 1.0, num_classes=CLASSES)
+        calls["before"] = lambda: old(draw(), y)
+    return calls
+
+
+def solver(budget: float) -> Iterator[Row]:
+    """Assignments alone, 32 problems a call, other ones in every call: noise, real digits, points in the plane."""
+    digits = load_data("mnist-5000").x_train.flatten(1)
+    plane = torch.rand(40_000, 2, generator=torch.Generator().manual_seed(0))
+    with threads(1):
+        for k in KS:
+            noise = torch.rand(4, PROBLEMS, k, k, generator=torch.Generator().manual_seed(k))
+            for kind, costs in (("noise", noise), ("digits", _costs(digits, k)), ("plane", _costs(plane, k))):
+                calls = _solver_calls(costs)
+                times = in_turns(calls, budget=budget / 4, rare=["POT"])
+                times = {name: [t and t / PROBLEMS for t in each] for name, each in times.items()}
+                pairs = [(name, "library") for name in calls if name != "library"]
+                yield from _rows({"B": k, "k": k, "d": 0, "kind": kind}, times, pairs)
+
+
+def _solver_calls(costs: Tensor) -> dict[str, Callable[[], Any]]:
+    rng, arrays = np.random.default_rng(0), costs.numpy()
+
+    def with_package(name: str, solve: Callable[[np.ndarray], list[np.ndarray]]) -> Callable[[], Any]:
+        _check_cost(arrays[0], solve(arrays[0]), name)
+        return lambda: solve(arrays[rng.integers(len(arrays))])
+
+    packages = {name: with_package(name, solve) for name, solve in solvers().items()}
+    return {"library": lambda: assign(costs[rng.integers(len(costs))]), **packages}
+
+
+def growth(budget: float) -> Iterator[Row]:
+    """Time of a call against k, at B = 512 for images of 3 x 32 x 32."""
+    with threads(1):
+        for k in (1, 4, 16, 64, 256):
+            calls = _whole_calls(512, k, (3, 32, 32), None)
+            times = in_turns({name: calls[name] for name in ("library", "torchvision")}, budget=budget / 2)
+            yield from _rows({"B": 512, "k": k, "d": 3072}, times, [])
+
+
+def _rows(case: Row, times: Times, pairs: list[tuple[str, str]]) -> Iterator[Row]:
+    for name in times:
         yield {**case, "quantity": name, "value": seconds(times, name), "unit": "s"}
-    ratios = {"library / torchvision": ratio(times, "library", "torchvision")}
-    if rare:
-        ratios["figure 5 / library"] = ratio(times, "figure 5", "library")
-    if rare and k > 1:
-        ratios["library / floor"] = ratio(times, "library", FLOOR)
-        ratios["library / by hand"] = ratio(times, "library", "by hand")
-    for name, value in ratios.items():
-        yield {**case, "quantity": name, "value": value, "unit": "ratio"}
+    for above, below in pairs:
+        yield {**case, "quantity": f"{above} / {below}", "value": ratio(times, above, below), "unit": "ratio"}
+
+
+def second_threads(budget: float) -> Iterator[Row]:
+    """Processor time of the process per processor time of the thread that calls: 1 where no other thread works."""
+    with threads(1):
+        for batch, k, shape in SHAPES:
+            mixer, x = KMixup(k, 1.0), images(batch, shape, 0)
+            mixer.plan(x)
+            process, thread, calls = process_time(), thread_time(), 0
+            while thread_time() - thread < budget / 10 or calls < 5:
+                mixer.plan(x).mix(x)
+                calls += 1
+            share = (process_time() - process) / (thread_time() - thread)
+            case = {"B": batch, "k": k, "d": int(np.prod(shape))}
+            yield {**case, "quantity": "process / thread", "value": share, "unit": "ratio"}
+
+
+def _costs(points: Tensor, k: int) -> Tensor:
+    """Squared distances of random blocks of k, shape ``[4, PROBLEMS, k, k]``."""
+    rng = torch.Generator().manual_seed(k)
+    rows = torch.stack([torch.randperm(len(points), generator=rng)[: 2 * k] for _ in range(4 * PROBLEMS)])
+    return cost_matrix(points[rows[:, :k]], points[rows[:, k:]]).unflatten(0, (4, PROBLEMS))
 
 
 # --- the answers are checked before they are timed --------------------------------------------------------------------
 
 
-def _check_rolled(x: Tensor, k: int, solver: Solver = "auto") -> None:
-    """The mixed batch is the displacement interpolation along an optimal matching of each block with the one before."""
-    plan = KMixup(k, 1.0, solver=solver, generator=torch.Generator().manual_seed(0)).plan(x)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))  # the mixer's first draw
-    before = order.roll(k)
-    for start in range(0, len(x), k):
-        block, candidates = order[start : start + k], before[start : start + k]
-        assert sorted(plan.partner[block].tolist()) == sorted(candidates.tolist())
-        _check_optimal(x[block], x[candidates], x[plan.partner[block]], "sqeuclidean")
-    exact = plan.lam.double() * x.double() + (1 - plan.lam.double()) * x[plan.partner].double()
-    torch.testing.assert_close(plan.mix(x), exact.to(x.dtype))
+def _check(x: Tensor, k: int) -> None:
+    """Every block is matched optimally with the block before it; Figure 5's loop finds its optimum, too."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    found, other = partners(x, order, k), x[order.roll(k)]
+    theirs = figure_5_matching(x[order].numpy(), other.numpy(), k)
+    for block, candidates, start in zip(order.split(k), order.roll(k).split(k), range(0, len(x), k), strict=True):
+        squared = cdist(x[block].double(), x[candidates].double(), "sqeuclidean")
+        best = squared[linear_sum_assignment(squared)].sum()
+        cost = float((x[block].double() - x[found[block]].double()).square().sum())
+        assert cost <= best * (1 + 1e-6), f"not optimal: {cost} > {best}"
+        assert len(theirs[start : start + k]) == len(block)
 
 
-def _check_pairs(x1: Tensor, x2: Tensor, k: int) -> None:
-    """With a second batch and its metric, the library finds matchings of the same cost as Figure 5's."""
-    plan: MixPlan = KMixup(k, 1.0, metric="euclidean").plan(x1, x2)
-    theirs = figure_5_matching(x1.numpy(), x2.numpy(), k)
-    for start in range(0, len(x1) // k * k, k):
-        block = slice(start, start + k)
-        _check_optimal(x1[block], x2[block], x2[plan.partner[block]], "euclidean")
-        _check_optimal(x1[block], x2[block], x2[theirs[block]], "euclidean")
-
-
-def _check_optimal(x: Tensor, y: Tensor, matched: Tensor, metric: str) -> None:
-    left, right, chosen = (t.flatten(1).double().numpy() for t in (x, y, matched))
-    cost = cdist(left, right, metric)
-    best = cost[linear_sum_assignment(cost)].sum()
-    gaps = np.square(left - chosen).sum(1)
-    found = gaps.sum() if metric == "sqeuclidean" else np.sqrt(gaps).sum()
-    assert found <= best * (1 + RELATIVE[x.dtype]), f"not optimal: {found} > {best}"
+def _check_cost(costs: np.ndarray, columns: list[np.ndarray], name: str) -> None:
+    for cost, found in zip(costs, columns, strict=True):
+        best = cost[linear_sum_assignment(cost)].sum()
+        total = cost[np.arange(len(cost)), np.asarray(found)].sum()
+        assert total <= best * (1 + 1e-5), f"{name} is not optimal: {total} > {best}"

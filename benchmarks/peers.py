@@ -1,10 +1,11 @@
-"""What the library is compared with, each written from its published description."""
+"""What the library is compared with, each written from its published description; and the packages that solve."""
 
 from __future__ import annotations
 
-from itertools import cycle
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 
-import lapcpp
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -34,57 +35,20 @@ def figure_5(
     )
 
 
-class ByHand:
-    """What a specialist would write for one fixed shape: four calls into buffers made beforehand.
+def solvers() -> dict[str, Callable[[np.ndarray], list[np.ndarray]]]:
+    """Packages that are installed here: from cost matrices ``[n, k, k]`` to the column of each row, ``[n, k]``."""
 
-    Two batches that are already in order, no random pairing, no labels, no checks of the input or of the precision.
-    Every call meets the second batch one sample further on: the processor would learn the branches of one matching by
-    heart, and solve it three times as fast as one that is new to it.
+    def one_by_one(solve: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], list[np.ndarray]]:
+        return lambda costs: [solve(cost) for cost in costs]
 
-    Args:
-        x1: Rows ``[B, d]``, B a multiple of k.
-        x2: Rows of the second batch.
-        k: Points per block.
-        sets: Different sets of costs for `solve`.
-    """
-
-    def __init__(self, x1: Tensor, x2: Tensor, k: int, sets: int = 1) -> None:
-        self.k, self.x1, self.twice = k, x1, torch.cat([x2, x2])
-        self.blocks = x1.view(-1, k, x1.shape[1])
-        self.norms = self.twice.square().sum(-1)
-        self.cost = torch.empty(len(x1) // k, k, k, dtype=x1.dtype)
-        self.product = torch.empty_like(self.cost)
-        self.first = np.arange(0, len(x1), k)[:, None]
-        self.out = torch.empty_like(x1)
-        self.shift = 0
-        self.costs = cycle([self.match().numpy().copy() for _ in range(sets)])
-
-    def __call__(self) -> Tensor:
-        columns = _assign(self.match().numpy())
-        index = torch.from_numpy((np.array(columns) + self.first).ravel() + self.shift)
-        return torch.index_select(self.twice, 0, index, out=self.out).lerp_(self.x1, 0.3)
-
-    def match(self) -> Tensor:
-        """Costs against the second batch, one sample further on: less the norms of x1, which decide nothing."""
-        self.shift = (self.shift + 1) % len(self.x1)
-        here = slice(self.shift, self.shift + len(self.x1))
-        norms, blocks = self.norms[here].view(-1, 1, self.k), self.twice[here].view_as(self.blocks)
-        return torch.baddbmm(norms, self.blocks, blocks.mT, alpha=-2, out=self.cost)
-
-    # The three things that no implementation avoids, one at a time, on the same data.
-
-    def multiply(self) -> Tensor:
-        """One batched matrix product."""
-        return torch.bmm(self.blocks, self.twice[: len(self.x1)].view_as(self.blocks).mT, out=self.product)
-
-    def solve(self) -> list[np.ndarray]:
-        """The assignments of the next set of costs, on one thread."""
-        return _assign(next(self.costs))
-
-    def copy(self) -> Tensor:
-        """One read and one write of the batch."""
-        return self.out.copy_(self.x1)
-
-
-def _assign(cost: np.ndarray) -> list[np.ndarray]:
-    return lapcpp.lapjv_batch(cost, return_cost=False, n_threads=1)[1]
+    found = {"scipy": one_by_one(lambda cost: linear_sum_assignment(cost)[1])}
+    if find_spec("lapcpp"):
+        lapcpp = import_module("lapcpp")
+        found["lapcpp"] = lambda costs: lapcpp.lapjv_batch(costs, return_cost=False, n_threads=1)[1]
+    if find_spec("lap"):
+        lap = import_module("lap")
+        found["lapx"] = one_by_one(lambda cost: lap.lapjv(cost, return_cost=False)[0])
+    if find_spec("ot"):
+        ot = import_module("ot")
+        found["POT"] = one_by_one(lambda cost: ot.emd([], [], cost.astype(np.float64)).argmax(1))
+    return found

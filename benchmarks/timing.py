@@ -10,17 +10,14 @@ from importlib import metadata
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter, thread_time
 from typing import Any
 
 import torch
 
+from kmixup.config import config
+
 Times = dict[str, list[float]]
-
-
-def clock() -> Callable[[], float]:
-    """The processor's clock for one thread, for other processes disturb it less; the clock on the wall for more."""
-    return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
 def in_turns(
@@ -41,9 +38,9 @@ def in_turns(
         rounds: Rounds at least and at most.
         rare: Slow contenders: called until they have used half of the budget, three times at least. A round without
             them holds None in their place.
-        wall: Use the clock on the wall whatever the number of threads, for work in several processes.
+        wall: Use the clock on the wall, for work in several processes, instead of the processor's clock of this thread.
     """
-    tick = perf_counter if wall else clock()
+    tick = perf_counter if wall else thread_time
     names = list(contenders)
     for name in names:
         contenders[name]()
@@ -95,11 +92,17 @@ def environment() -> dict[str, str]:
                 processor = line.split(":", 1)[1].strip()
                 break
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
-    packages = ("torch", "torchvision", "numpy", "scipy", "lapcpp")
     return {
         "processor": f"{processor}, {os.cpu_count()} cores",
-        "system": platform.system(),
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in packages},
+        **config(),
+        **{package: metadata.version(package) for package in ("torchvision", "lapcpp", "lapx", "POT") if _has(package)},
         "load average at the end (1, 5, 15 minutes)": load,
     }
+
+
+def _has(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

