@@ -18,7 +18,7 @@ from kmixup.mixup import KMixup, LamPer, Pairing
 from kmixup.plan import MixPlan
 from kmixup.stats import MixStats
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Calibration",
