@@ -39,7 +39,7 @@ def partners(
     _check_k(x, k)
     if _served(x, k, metric, solver):
         try:
-            return native.roll(x, order, k, metric, threads=torch.get_num_threads())
+            return native.roll(x, order, k, str(metric), threads=torch.get_num_threads())
         except native.NotFiniteError:
             _largest(x, "x")  # says which rows
             raise
@@ -70,9 +70,10 @@ def match_blocks(x: Tensor, x2: Tensor, k: int, *, metric: Metric = "sqeuclidean
     _check_k(x, k)
     if _served(x, k, metric, solver) and native.takes(x2, metric) and x.dtype == x2.dtype:
         try:
-            return native.match(x, x2, None, None, k, metric, threads=torch.get_num_threads())
+            return native.match(x, x2, None, None, k, str(metric), threads=torch.get_num_threads())
         except native.NotFiniteError:
-            _largest(x, "x"), _largest(x2, "x2")
+            _largest(x, "x")
+            _largest(x2, "x2")
             raise
     order = _own_order(x)
     return _meet(x, x2, order, order, k, metric, solver)

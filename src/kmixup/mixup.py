@@ -99,8 +99,8 @@ class KMixup(Streamed):
         self.metric: Metric = metric
         # In a tuple, so that a network used for matching is not registered: its weights are not ours to save or train.
         self._features = (function_or_none("features", features),)
-        self.pairing = pairing
-        self.lam_per = lam_per
+        self.pairing: Pairing = pairing
+        self.lam_per: LamPer = lam_per
         self.num_classes = num_classes
         self.p = p
         self.labels_getter = labels_getter
