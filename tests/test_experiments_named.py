@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from kmixup.experiments import named
 from kmixup.experiments.datasets import DATASETS, Data, load_data, read_dataset_options
 from kmixup.experiments.models import MODELS
 from kmixup.experiments.named import read_options
@@ -250,3 +251,14 @@ def test_a_function_that_takes_no_seed_is_refused(module, tmp_path):
     (tmp_path / "here" / f"{module}.py").write_text("def load(data_dir): pass\n")
     with pytest.raises(ValueError, match="must take data_dir and seed; it lacks seed"):
         load_data(f"{module}:load")
+
+
+def test_a_module_of_the_current_folder_comes_before_one_of_its_name_from_an_earlier_folder(tmp_path, monkeypatch):
+    found = []
+    for number in (1, 2, 1):
+        folder = tmp_path / str(number)
+        folder.mkdir(exist_ok=True)
+        (folder / "of_two_folders.py").write_text(f"def number():\n    return {number}\n")
+        monkeypatch.chdir(folder)
+        found.append(named.own("of_two_folders:number")[0]())
+    assert found == [1, 2, 1]

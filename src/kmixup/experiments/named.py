@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,9 +58,14 @@ def own(name: str) -> tuple[Callable[..., Any], str]:
 
 def _module(name: str) -> tuple[ModuleType, str]:
     folder = str(Path.cwd())
-    if folder not in sys.path:
+    if sys.path[0] != folder:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()  # the file may be younger than the listing of its folder
+    package = name.partition(".")[0]
+    here = importlib.machinery.PathFinder.find_spec(package, [folder])
+    if here and here.origin and here.origin != getattr(sys.modules.get(package), "__file__", here.origin):
+        for loaded in [key for key in sys.modules if f"{key}.".startswith(f"{package}.")]:
+            del sys.modules[loaded]  # of the same name, from a folder that was current before
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

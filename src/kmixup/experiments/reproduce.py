@@ -158,7 +158,7 @@ def _progress(
         def advance(outcome: Outcome) -> None:
             nonlocal done
             done += 1
-            bar.update(task, advance=1, remaining=remaining())
+            bar.update(task, advance=1, remaining=remaining(), refresh=True)
 
         yield advance
 
