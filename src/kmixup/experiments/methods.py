@@ -20,7 +20,6 @@ from kmixup.cost import cost_matrix, widest_float
 from kmixup.experiments.named import is_own, own, read_options
 from kmixup.experiments.trial import unknown
 from kmixup.manifold import KManifoldMixup
-from kmixup.matching import partners
 from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
 
@@ -143,7 +142,7 @@ def each(plan: Callable[[Tensor], MixPlan]) -> Callable[[Tensor], MixPlan]:
 def rolled(mixer: KMixup) -> Callable[[Tensor], MixPlan]:
     """k-mixup of batches that are in random order already: blocks meet in the order they are in, all at once.
 
-    Given the order of a batch and its lam, the plan is `kmixup.KMixup.meet`'s: both match in `kmixup.matching`.
+    Given the order of a batch and its lam, the plan is `kmixup.KMixup.meet`'s: both match by `kmixup.KMixup.pair`.
     """
     one_by_one = each(mixer.plan)
 
@@ -152,8 +151,8 @@ def rolled(mixer: KMixup) -> Callable[[Tensor], MixPlan]:
         if size < 2 * mixer.k:
             return one_by_one(x)  # the mixer takes the largest k that fits, and says so
         lam = mixer.draw_lam(batches, size, mixer.k, mixer.stream()).expand(batches, size)
-        partner = partners(x.flatten(2), None, mixer.k, metric=mixer.metric, solver=mixer.solver)
-        unmatched = torch.arange(size, device=x.device).roll(mixer.k)
+        order = torch.arange(size, device=x.device)
+        partner, unmatched = mixer.pair(x.flatten(2), order.expand(batches, size)), order.roll(mixer.k)
         return MixPlan.of_batches(partner, lam.to(widest_float(x.device)).to(x.device), unmatched)
 
     return plans
