@@ -253,12 +253,43 @@ def test_every_method_trains_every_batch_once(monkeypatch):
     for name in METHODS:
         if "manifold" in name:
             continue  # needs the names of layers: tested where it lives
-        settings = {"method": name} | ({} if name == "erm" else {"alpha": 1.0}) | ({"k": 4} if "k-" in name else {})
+        mixes = trial(method=name).mixes
+        settings = {"method": name} | ({"alpha": 1.0} if mixes else {}) | ({"k": 4} if "k-" in name else {})
         t = Training(trial(**settings))
         for x, y in t.batches():
             step = t.step(x, y)
             assert step.loss.isfinite()
             assert 0 <= accuracy([step]) <= 1
+
+
+def smoothed(share, **settings):
+    return trial(method="label-smoothing", method_options={"smoothing": share}, **settings)
+
+
+def test_label_smoothing_is_the_loss_against_targets_that_are_partly_uniform():
+    t = Training(smoothed(0.2))
+    x, y = next(t.batches())
+    outputs = t.model(x).detach()
+    targets = 0.8 * torch.eye(2)[y] + 0.2 / 2
+    step = t.step(x, y)
+    torch.testing.assert_close(step.loss, -(targets * outputs.log_softmax(1)).sum(1).mean())
+    assert accuracy([step]) == (outputs.argmax(1) == y).float().mean()  # of the labels, not of the smoothed targets
+
+
+def test_label_smoothing_of_no_share_is_erm_and_of_some_share_another_run():
+    erm, none, some = (run(t) for t in (trial(method="erm"), smoothed(0.0), smoothed(0.2)))
+    assert (none.curves, none.test) == (erm.curves, erm.test)
+    assert (some.alpha_k, some.xi, some.match) == (None, None, None)
+    assert some.test.nll != erm.test.nll
+    assert some.id != smoothed(0.1).id
+    assert smoothed(0.2, metric="euclidean", lam_per="sample").id == some.id  # there is nothing to match
+
+
+def test_label_smoothing_refuses_what_it_cannot_mean():
+    with pytest.raises(ValueError, match=r"method 'label-smoothing' mixes nothing, got k = 1, alpha = 1\.0"):
+        smoothed(0.1, alpha=1.0)
+    with pytest.raises(ValueError, match=r"smoothing must be in \[0, 1\), got 1.0"):
+        Training(smoothed(1.0))
 
 
 def test_xi_of_a_run_is_the_definition():

@@ -34,8 +34,10 @@ class Method(Protocol):
         seconds: Time spent so far on pairing and matching.
         whole_epochs: Whether batches may be planned long before the model sees them: `plans` says all, and `forward` is
             no more than the model on the mixed batch.
+        smoothing: Share of every target that the loss spreads evenly over all classes, in [0, 1).
     """
 
+    smoothing: float
     seconds: float
     whole_epochs: bool
 
@@ -58,11 +60,17 @@ class Method(Protocol):
 class Erm:
     """Empirical risk minimisation: no mixing.
 
+    Args:
+        smoothing: See `Method`.
+
     Paper: Section 5, ERM.
     """
 
     seconds = 0.0
     whole_epochs = True
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
 
     def plans(self, x: Tensor) -> MixPlan | None:
         """Nothing is mixed."""
@@ -82,6 +90,8 @@ class InputMixing:
             Its outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more
             than k.
     """
+
+    smoothing = 0.0
 
     def __init__(self, draw: Callable[[Tensor], MixPlan], *, clean_pass: bool = False) -> None:
         self.seconds = 0.0
@@ -110,6 +120,7 @@ class ManifoldMixing:
     Paper: Table 8.
     """
 
+    smoothing = 0.0
     whole_epochs = False
 
     def __init__(self, manifold: KManifoldMixup) -> None:
@@ -163,6 +174,22 @@ def erm(model: nn.Module, mixer: KMixup) -> Method:
     return Erm()
 
 
+def label_smoothing(model: nn.Module, mixer: KMixup, *, smoothing: float = 0.1) -> Method:
+    """No mixing; the loss sees targets of which a share is spread evenly over all classes.
+
+    Args:
+        model: Not used.
+        mixer: Not used.
+        smoothing: The share, in [0, 1).
+
+    Raises:
+        ValueError: If the share is out of range.
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must be in [0, 1), got {smoothing}. 0 is method 'erm'.")
+    return Erm(smoothing)
+
+
 def k_mixup(model: nn.Module, mixer: KMixup) -> Method:
     """k-mixup of inputs; mixup for k = 1."""
     return InputMixing(rolled(mixer) if mixer.pairing == "roll" else each(mixer.plan))
@@ -202,6 +229,7 @@ def nearest_neighbour(model: nn.Module, mixer: KMixup) -> Method:
 
 METHODS: dict[str, Callable[..., Method | Callable[[Tensor], MixPlan]]] = {
     "erm": erm,
+    "label-smoothing": label_smoothing,
     "mixup": k_mixup,
     "k-mixup": k_mixup,
     "nearest-neighbour": nearest_neighbour,

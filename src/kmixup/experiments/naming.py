@@ -40,7 +40,7 @@ def flat_settings(trial: Trial) -> dict[str, Any]:
 def row_name(settings: Trial) -> str:
     """A method and its k as the rows of the tables name them."""
     names = {"erm": "ERM", "mixup": "k = 1", "k-mixup": f"k = {settings.k}"}
-    return names.get(settings.method, f"{settings.method}, k = {settings.k}")
+    return names.get(settings.method, settings.method + (f", k = {settings.k}" if settings.mixes else ""))
 
 
 def cell_name(cell: Cell, varied: Sequence[str] = ()) -> str:

@@ -41,7 +41,7 @@ class Points:
 
     def calibrate(self, trial: Trial) -> Calibration | None:
         """The alpha_k and xi of a trial on these points; None without mixing."""
-        if trial.method == "erm":
+        if not trial.mixes:
             return None
         # As Algorithm 1 has it: two independent k-samples of the data, whatever the batches.
         generator = Generator().manual_seed(trial.seed_for("calibration"))

@@ -245,8 +245,8 @@ def grids(report: Report) -> list[Grid]:
         if not mine:
             continue
         varied = varied_settings([cell.cell.settings for cell in mine])
-        # ERM has no alpha: it stands above the grid, unless there is nothing else.
-        mixing = [cell for cell in mine if cell.cell.settings.method != "erm"] or mine
+        # What mixes nothing has no alpha: it stands above the grid, unless there is nothing else.
+        mixing = [cell for cell in mine if cell.cell.settings.mixes] or mine
         unmixed = tuple((cell_row(cell.cell, varied), cell) for cell in mine if cell not in mixing)
         by_place: dict[tuple[str, float], CellReport] = {}
         for cell in mixing:

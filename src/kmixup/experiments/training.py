@@ -227,7 +227,7 @@ class Training:
 
     def _descend(self, outputs: Tensor, targets: Tensor) -> Step:
         # Cross-entropy is affine in the target, so this is the two-target loss in one call.
-        loss = F.cross_entropy(outputs.float(), targets)
+        loss = F.cross_entropy(outputs.float(), targets, label_smoothing=self.method.smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

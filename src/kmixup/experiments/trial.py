@@ -135,8 +135,9 @@ class Trial(Strict):
     def _fits_the_method(self) -> Trial:
         if self.method == "mixup" and self.k != 1:
             raise ValueError(f"method 'mixup' has k = 1, got k = {self.k}. Use method 'k-mixup'.")
-        if self.method == "erm" and (self.k != 1 or self.alpha != 0):
-            raise ValueError(f"method 'erm' mixes nothing, got k = {self.k}, alpha = {self.alpha}. Leave both out.")
+        if not self.mixes and (self.k != 1 or self.alpha != 0):
+            got = f"k = {self.k}, alpha = {self.alpha}"
+            raise ValueError(f"method {self.method!r} mixes nothing, got {got}. Leave both out.")
         return self
 
     @property
@@ -155,6 +156,11 @@ class Trial(Strict):
         return self.model_copy(update={"seed": 0, "epochs": 1, "train_size": None}).id
 
     @property
+    def mixes(self) -> bool:
+        """Whether the method mixes at all: others have no k, no alpha and no matching."""
+        return self.method not in ("erm", "label-smoothing")
+
+    @property
     def adjusts_alpha(self) -> bool:
         """Whether alpha_k follows ``alpha_rule``: it speaks of matched inputs, so of k-mixup of inputs only."""
         return self.method in ("mixup", "k-mixup", "k-mixup-release")
@@ -169,7 +175,7 @@ class Trial(Strict):
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()[:7], "big")
 
     def _without_effect(self) -> set[str]:
-        if self.method == "erm":
+        if not self.mixes:
             return {"alpha_rule", "max_alpha", "metric", "pairing", "lam_per"}
         without: set[str] = set()
         if not self.adjusts_alpha or self.k == 1:
