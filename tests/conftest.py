@@ -54,7 +54,7 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page of its own profile. Its test fails on an error in it, and on any request that leaves the machine's files."""
+    """A page of its own profile; an error in it fails its test, and so does a request that leaves this machine."""
     faults = []
 
     def request(sent):
