@@ -250,6 +250,8 @@ def test_the_papers_networks_have_the_units_it_gives(hidden):
 
 def test_every_method_trains_every_batch_once(monkeypatch):
     """Contract over the registry: whatever is registered makes finite steps and a plan that fits the batch."""
+    x, y = torch.rand(64, 1, 8, 8), torch.arange(64) % 2
+    monkeypatch.setitem(DATASETS, "four-bars", lambda data_dir, seed, n_train, n_test: Data(x, y, x, y, 2, None, None))
     for name in METHODS:
         if "manifold" in name:
             continue  # needs the names of layers: tested where it lives
@@ -290,6 +292,20 @@ def test_label_smoothing_refuses_what_it_cannot_mean():
         smoothed(0.1, alpha=1.0)
     with pytest.raises(ValueError, match=r"smoothing must be in \[0, 1\), got 1.0"):
         Training(smoothed(1.0))
+
+
+def test_k_cutmix_trains_on_boxes_of_matched_partners_and_says_what_it_needs(monkeypatch):
+    settings = {"method": "k-cutmix", "k": 4, "alpha": 1.0, "lam_per": "sample"}
+    with pytest.raises(ValueError, match=r"pastes boxes into images \[B, ..., H, W\], got \[32, 2\]"):
+        run(trial(**settings))
+    x, y = torch.rand(64, 1, 8, 8), torch.arange(64) % 2
+    monkeypatch.setitem(DATASETS, "four-bars", lambda data_dir, seed, n_train, n_test: Data(x, y, x, y, 2, None, None))
+    t = Training(trial(**settings))
+    batch, _ = next(iter(t.batches()))
+    plan = t.method.plans(batch.unsqueeze(0))
+    assert torch.isin(plan.mix(batch), batch).all()  # pixels are copied, never averaged
+    torch.testing.assert_close(64 * plan.lam, (64 * plan.lam).round())
+    assert numbers(run(trial(**settings))) == numbers(run(trial(**settings)))
 
 
 def test_xi_of_a_run_is_the_definition():

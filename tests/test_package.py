@@ -21,7 +21,7 @@ SOURCE = ROOT / "src" / "kmixup"
 # other as long as no circle arises.
 FLOORS = (
     *("lam", "_native", "native", "config", "cost", "assignment", "matching", "streams"),
-    *("structure", "targets", "interpolation", "losses", "stats", "plan", "compiled", "samples", "arguments"),
+    *("structure", "targets", "interpolation", "losses", "stats", "plan", "cutmix", "compiled", "samples", "arguments"),
     *(
         "mixup",
         "manifold",

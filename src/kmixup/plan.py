@@ -106,7 +106,7 @@ class MixPlan:
             lam += f" {low:.3g}" + (f"..{high:.3g}" if self.lam.ndim else "")
         part = "" if self.whole is None else f", rows {self.start}..{self.start + len(self) - 1} of {self.whole}"
         second = ", partners from a second batch" if self.from_second else ""
-        return f"MixPlan({len(self)} samples, {lam}, on {self.partner.device}{part}{second})"
+        return f"{type(self).__name__}({len(self)} samples, {lam}, on {self.partner.device}{part}{second})"
 
     def __getitem__(self, rows: slice) -> MixPlan:
         """The part of the plan for consecutive samples, ``plan[8:16]``.
@@ -119,7 +119,8 @@ class MixPlan:
         start, stop, _ = rows.indices(len(self))
         partner, unmatched, lam = self.partner[start:stop], self.unmatched[start:stop], self.lam
         lam = lam[start:stop] if lam.ndim else lam
-        return MixPlan(partner, lam, unmatched, self.from_second, self.start + start, self._whole)
+        part = {"partner": partner, "lam": lam, "unmatched": unmatched, "start": self.start + start}
+        return replace(self, **part, whole=self._whole)
 
     def split(self, sizes: int | Sequence[int]) -> tuple[MixPlan, ...]:
         """The plan in parts, as `torch.split` cuts a batch: match on the whole batch, train in micro-batches.
@@ -156,7 +157,21 @@ class MixPlan:
             TypeError: If a leaf cannot be interpolated (integer images, class indices, boxes, masks).
             ValueError: If a leaf has another batch length, or ``x2`` is missing or superfluous.
         """
-        return map_leaves(self._mix_leaf, x, self._second(x, x2, "x2"))
+        return map_leaves(self.mix_leaf, x, self._second(x, x2, "x2"))
+
+    def mix_leaf(self, path: str, own: Any, other: Any) -> Any:
+        """One leaf of `mix`: what another kind of plan does in its own way."""
+        refuse_length(own, self._whole, path)
+        if not is_mixable(own) or tv_kind(own) not in (None, "Image", "Video"):
+            at = f" at {path!r}" if path else ""
+            raise TypeError(
+                f"only floating-point or complex tensors can be mixed, got {tv_kind(own) or describe(own)}{at}. "
+                "Scale images to float first; give class labels as one-hot, or use plan.loss with class indices; boxes "
+                "and masks of the partner: plan.partner_of."
+            )
+        if isinstance(own, Tensor):
+            return mix_rows(self._rows(own), other, self.partner, self.lam)
+        return mix_rows(tensor_of(self._rows(own)), tensor_of(other), self.partner, self.lam).numpy()
 
     def combine(self, x: Any, how: str, x2: Any = None) -> Any:
         """What follows the partner without being averaged: padding masks and lengths.
@@ -329,16 +344,3 @@ class MixPlan:
         if alone.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(alone.any()):
             return theirs
         return choose(alone, self._rows(own), theirs)
-
-    def _mix_leaf(self, path: str, own: Any, other: Any) -> Any:
-        refuse_length(own, self._whole, path)
-        if not is_mixable(own) or tv_kind(own) not in (None, "Image", "Video"):
-            at = f" at {path!r}" if path else ""
-            raise TypeError(
-                f"only floating-point or complex tensors can be mixed, got {tv_kind(own) or describe(own)}{at}. "
-                "Scale images to float first; give class labels as one-hot, or use plan.loss with class indices; boxes "
-                "and masks of the partner: plan.partner_of."
-            )
-        if isinstance(own, Tensor):
-            return mix_rows(self._rows(own), other, self.partner, self.lam)
-        return mix_rows(tensor_of(self._rows(own)), tensor_of(other), self.partner, self.lam).numpy()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kmixup.cost import cost_matrix, widest_float
+from kmixup.cutmix import cut
 from kmixup.experiments.named import is_own, own, read_options
 from kmixup.experiments.trial import unknown
 from kmixup.manifold import KManifoldMixup
@@ -89,14 +90,18 @@ class InputMixing:
         clean_pass: What the released code does besides, for k > 1: a forward pass of the clean batch, in train mode.
             Its outputs are not used, but it updates the statistics of batch norm, so k > 1 and k = 1 differ in more
             than k.
+        whole_epochs: Whether ``draw`` takes many batches at once.
     """
 
     smoothing = 0.0
 
-    def __init__(self, draw: Callable[[Tensor], MixPlan], *, clean_pass: bool = False) -> None:
+    def __init__(
+        self, draw: Callable[[Tensor], MixPlan], *, clean_pass: bool = False, whole_epochs: bool = True
+    ) -> None:
         self.seconds = 0.0
-        self.whole_epochs = not clean_pass
+        self.whole_epochs = whole_epochs and not clean_pass
         self._draw = draw
+        self._clean_pass = clean_pass
 
     def plans(self, x: Tensor) -> MixPlan:
         """A new plan."""
@@ -107,7 +112,7 @@ class InputMixing:
 
     def forward(self, model: nn.Module, x: Tensor) -> tuple[Tensor, MixPlan | None]:
         """The mixed batch, and its plan."""
-        if not self.whole_epochs:
+        if self._clean_pass:
             with torch.no_grad():
                 model(x)
         plan = self.plans(x.unsqueeze(0))
@@ -227,11 +232,24 @@ def nearest_neighbour(model: nn.Module, mixer: KMixup) -> Method:
     return InputMixing(each(plan))
 
 
+def k_cutmix(model: nn.Module, mixer: KMixup) -> Method:
+    """CutMix with the partners of k-mixup; CutMix for k = 1. A box for each lam."""
+
+    def plan(x: Tensor) -> MixPlan:
+        if x.ndim < 4:
+            raise ValueError(f"k-cutmix pastes boxes into images [B, ..., H, W], got {list(x.shape)}.")
+        return cut(mixer.plan(x), (x.shape[-2], x.shape[-1]), generator=mixer.generator)
+
+    # One box for a batch: not for several that are laid end to end.
+    return InputMixing(each(plan), whole_epochs=False)
+
+
 METHODS: dict[str, Callable[..., Method | Callable[[Tensor], MixPlan]]] = {
     "erm": erm,
     "label-smoothing": label_smoothing,
     "mixup": k_mixup,
     "k-mixup": k_mixup,
+    "k-cutmix": k_cutmix,
     "nearest-neighbour": nearest_neighbour,
     "k-mixup-release": k_mixup_release,
     "k-manifold-mixup": k_manifold_mixup,
