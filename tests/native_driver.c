@@ -160,7 +160,7 @@ static void assignments(size_t n, size_t m, int kind, double forbidden) {
             reference[n <= m ? i * m + j : j * n + i] = (double)cost[i * m + j];
         }
     int64_t *column = malloc(n * sizeof *column);
-    enum status status = core->solve(cost, (ptrdiff_t)m, 1, n, m, column);
+    enum status status = core->solve(cost, (ptrdiff_t)m, 1, n, m, 1, column);
     double optimum = n <= m ? hungarian(reference, n, m) : hungarian(reference, m, n), total = 0;
     size_t pairs = 0;
     check((status == INFEASIBLE) == (optimum == HUGE_VAL), "feasible");
@@ -169,8 +169,13 @@ static void assignments(size_t n, size_t m, int kind, double forbidden) {
             if (column[i] >= 0) total += (double)cost[i * m + (size_t)column[i]], pairs++;
         check(pairs == (n < m ? n : m) && total <= optimum + 1e-10, "an assignment");
     }
+    for (size_t c = 0; c < n * m; c++)
+        if (cost[c] > DBL_MAX) {
+            check(core->solve(cost, (ptrdiff_t)m, 1, n, m, 0, column) == NOT_FINITE, "nothing may be forbidden");
+            break;
+        }
     cost[n * m / 2] = (REAL)NAN;
-    check(core->solve(cost, (ptrdiff_t)m, 1, n, m, column) == NOT_FINITE, "NaN");
+    check(core->solve(cost, (ptrdiff_t)m, 1, n, m, 1, column) == NOT_FINITE, "NaN");
     cases++;
     free(cost), free(reference), free(column);
 }

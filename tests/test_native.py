@@ -232,6 +232,29 @@ def test_a_cost_that_is_no_number_is_reported(bad):
 
 
 @needs_core
+@DTYPES
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_where_no_pair_may_be_forbidden_infinity_is_not_finite(k, dtype):
+    cost = torch.rand(3, k, k, generator=seeded(), dtype=dtype)
+    assert torch.equal(native.solve(cost, may_forbid=False), native.solve(cost))
+    cost[2, 0, k - 1] = torch.inf
+    with pytest.raises(native.NotFiniteError, match="problem 2"):
+        native.solve(cost, may_forbid=False)
+
+
+@needs_core
+def test_only_the_rows_and_columns_that_count_are_solved():
+    cost = torch.rand(2, 3, 5, 8, generator=seeded())
+    sizes = torch.tensor([[[5, 8], [2, 8], [5, 3]], [[0, 8], [5, 0], [99, 99]]])
+    column = native.solve(cost, sizes)
+    assert torch.equal(column[0, 1, :2], native.solve(cost[0, 1, :2]))
+    assert torch.equal(column[0, 2], native.solve(cost[0, 2, :, :3]))
+    assert (column >= 0).sum(-1).tolist() == [[5, 2, 3], [0, 0, 5]]
+    strided = sizes.repeat_interleave(2, -1)[..., ::2]
+    assert torch.equal(native.solve(cost, strided), column)
+
+
+@needs_core
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize(("size", "d"), [(7, 1), (20, 3), (20, 100)])
 def test_a_point_that_is_no_number_is_reported(bad, size, d):
@@ -283,6 +306,14 @@ def test_the_core_can_be_switched_off_and_says_so():
     shown = subprocess.run([sys.executable, "-c", code], env=os.environ | told, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "none, switched off by KMIXUP_CORE=off" in shown.stdout
+
+
+def test_a_core_that_was_built_from_other_sources_is_not_called():
+    code = "import sys, types; sys.modules['kmixup._native.core'] = types.ModuleType('core'); import kmixup; "
+    code += "kmixup.show_config(); print(kmixup.assign(__import__('torch').eye(9)).shape)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "none, built from another version of the sources: build it again" in run.stdout, run.stderr
+    assert "[9]" in run.stdout
 
 
 @needs_core

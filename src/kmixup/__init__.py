@@ -17,6 +17,7 @@ from kmixup.manifold import KManifoldMixup
 from kmixup.measure import mean_sq_distance
 from kmixup.mixup import KMixup, LamPer, Pairing
 from kmixup.plan import MixPlan
+from kmixup.rectangles import match
 from kmixup.stats import MixStats
 
 __version__ = "0.2.0.dev0"
@@ -42,6 +43,7 @@ __all__ = [
     "cost_matrix",
     "cut",
     "diagnose",
+    "match",
     "matched_sq_distance",
     "mean_sq_distance",
     "min_lam_sq",

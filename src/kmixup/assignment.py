@@ -1,4 +1,7 @@
-"""The exact optimal assignments that minimise cost matrices, many small problems at a time."""
+"""The exact optimal assignments that minimise cost matrices, many small problems at a time.
+
+k points with k points, all of them; `kmixup.rectangles` has the general case.
+"""
 
 from __future__ import annotations
 
@@ -95,12 +98,15 @@ def _assign(cost: Tensor, solver: str) -> Tensor:
         totals = cost[..., torch.arange(k, device=cost.device), perms].sum(-1)
         return perms[totals.argmin(-1)]
     host = cost.cpu().contiguous()
-    _refuse_nonfinite(host)
     if solver == "scipy":
+        _refuse_nonfinite(host)
         return _solve_scipy(host).to(cost.device)
-    if not native.available():
-        raise RuntimeError(f"the compiled core does not serve: {native.description()}. Use solver='auto'.")
-    return native.solve(host).to(cost.device)
+    native.require()
+    try:
+        return native.solve(host, may_forbid=False).to(cost.device)
+    except native.NotFiniteError:
+        _refuse_nonfinite(host)  # says which entries
+        raise
 
 
 def _refuse_nonfinite(cost: Tensor) -> None:

@@ -21,6 +21,9 @@ METRICS = ("sqeuclidean", "euclidean")
 #: Types of numbers that it takes.
 DTYPES = (torch.float32, torch.float64)
 
+# Of what the core takes: the same number stands in module.c.
+_INTERFACE = 2
+
 # Coordinate differences that a thread should have to compute: about a millisecond, ten times what it takes to start.
 _PER_THREAD = 2**25
 
@@ -46,6 +49,8 @@ def _load() -> tuple[Any, int, str]:
         from kmixup._native import core  # pyright: ignore[reportAttributeAccessIssue, reportMissingImports]
     except ImportError as error:
         return None, 0, f"not built ({error})"
+    if getattr(core, "INTERFACE", 1) != _INTERFACE:
+        return None, 0, "built from another version of the sources: build it again"
     levels = core.levels()
     if asked and asked not in levels:
         raise ImportError(f"KMIXUP_CORE must be off or one of {', '.join(levels)} on this processor, got {asked!r}.")
@@ -59,6 +64,16 @@ _core, _level, _description = _load()
 def available() -> bool:
     """Whether the compiled core serves."""
     return _core is not None
+
+
+def require() -> None:
+    """Refuse to go on without the core.
+
+    Raises:
+        RuntimeError: With the reason why it does not serve.
+    """
+    if _core is None:
+        raise RuntimeError(f"the compiled core does not serve: {_description}. Use solver='auto'.")
 
 
 def description() -> str:
@@ -106,22 +121,26 @@ def _stacked(array: np.ndarray) -> np.ndarray:
     return array if array.ndim == 3 else array.reshape(-1, *array.shape[-2:])
 
 
-def solve(cost: Tensor) -> Tensor:
+def solve(cost: Tensor, sizes: Tensor | None = None, *, may_forbid: bool = True) -> Tensor:
     """Matchings of least cost between rows and columns, min(k, m) pairs each.
 
     Args:
-        cost: Cost matrices, float32 or float64 on the CPU, detached, shape ``[..., k, m]``; +inf forbids a pair.
+        cost: Cost matrices, float32 or float64 on the CPU, detached, shape ``[..., k, m]``.
+        sizes: How many rows and columns of each problem count, the first ones, int64, shape ``[..., 2]``; None for all.
+        may_forbid: Whether +inf forbids a pair; else it is not finite.
 
     Returns:
         The column of each row, -1 where it has none, int64, shape ``[..., k]``.
 
     Raises:
-        NotFiniteError: If an entry is NaN or -inf.
-        InfeasibleError: If no matching of min(k, m) pairs avoids the forbidden ones.
+        NotFiniteError: If an entry is NaN or -inf, or +inf without ``may_forbid``.
+        InfeasibleError: If no matching of all rows or all columns avoids the forbidden pairs.
     """
     column = np.full(cost.shape[:-1], -1, np.int64)
     if cost.numel():
-        _raise(_core.solve(_level, _stacked(cost.numpy()), column.reshape(-1, cost.shape[-2])))
+        counts = None if sizes is None else np.ascontiguousarray(sizes.numpy()).reshape(-1, 2)
+        flat = column.reshape(-1, cost.shape[-2])
+        _raise(_core.solve(_level, _stacked(cost.numpy()), counts, may_forbid, flat))
     return torch.from_numpy(column)
 
 

@@ -29,8 +29,10 @@ struct core {
     /* out[i * m + j] = cost of moving x_i to y_j, n x m. */
     enum status (*costs)(const void *x, ptrdiff_t x_row, size_t n, const void *y, ptrdiff_t y_row, size_t m, size_t d,
                          int euclidean, void *out);
-    /* column[i] = the column of row i in an optimal matching of min(n, m) pairs, -1 without one. +inf forbids a pair. */
-    enum status (*solve)(const void *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, int64_t *column);
+    /* column[i] = the column of row i in an optimal matching of min(n, m) pairs, -1 without one. +inf forbids a pair, or
+       it is NOT_FINITE, too, if none may be forbidden. */
+    enum status (*solve)(const void *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, int may_forbid,
+                         int64_t *column);
     /* partner[left] = right for the optimal matching of each of the blocks first .. last - 1. */
     enum status (*match)(const struct order *order, size_t first, size_t last, int64_t *partner);
 };

@@ -183,9 +183,10 @@ static double sum_of_sizes(const REAL *cost, size_t n, size_t m, size_t ld) {
     return sum;
 }
 
-/* The matrix as it is needed: no more rows than columns, padded, its entries numbers or +inf, and so large ones that sums
-   of them overflow scaled down. */
-static enum status copied(const REAL *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, size_t ld, REAL *to) {
+/* The matrix as it is needed: no more rows than columns, padded, its entries numbers or (if it may forbid) +inf, and so
+   large ones that sums of them overflow scaled down. */
+static enum status copied(const REAL *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, size_t ld, int may_forbid,
+                          REAL *to) {
     for (size_t i = 0; i < n; i++)
         if (step == 1)
             memcpy(to + i * ld, cost + (ptrdiff_t)i * row, m * sizeof(REAL));
@@ -196,8 +197,8 @@ static enum status copied(const REAL *cost, ptrdiff_t row, ptrdiff_t step, size_
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < m; j++) {
                 double c = (double)to[i * ld + j];
-                if (!(c >= -DBL_MAX)) return NOT_FINITE;
-                if (c < HUGE_VAL && fabs(c) > largest) largest = fabs(c);
+                if (!(c >= -DBL_MAX) || (c > DBL_MAX && !may_forbid)) return NOT_FINITE;
+                if (c <= DBL_MAX && fabs(c) > largest) largest = fabs(c);
             }
         if (largest > 1e270)
             for (size_t i = 0; i < n; i++)
@@ -207,13 +208,14 @@ static enum status copied(const REAL *cost, ptrdiff_t row, ptrdiff_t step, size_
     return DONE;
 }
 
-static enum status solve(const void *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, int64_t *column) {
+static enum status solve(const void *cost, ptrdiff_t row, ptrdiff_t step, size_t n, size_t m, int may_forbid,
+                         int64_t *column) {
     struct workspace w;
     int tall = n > m, finite = 0;
     size_t rows = tall ? m : n, columns = tall ? n : m, ld = rounded_up(columns, PAD);
     enum status status = open_workspace(&w, rows, columns, 0);
     if (status == DONE)
-        status = copied(cost, tall ? step : row, tall ? row : step, rows, columns, ld, w.cost);
+        status = copied(cost, tall ? step : row, tall ? row : step, rows, columns, ld, may_forbid, w.cost);
     if (status == DONE) status = solve_block(w.cost, rows, columns, ld, &w.solver, &finite);
     if (status == DONE)
         for (size_t i = 0; i < n; i++) column[i] = tall ? w.solver.row[i] : w.solver.column[i];

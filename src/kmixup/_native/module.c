@@ -110,25 +110,41 @@ release_x:
     return result;
 }
 
-/* solve(level, cost[n, k, m], column[n, k]) */
+/* solve(level, cost[n, k, m], sizes[n, 2] or None, may_forbid, column[n, k]): of each problem the first rows and columns,
+   as many as its sizes say (at most all); the columns of the other rows are left alone. */
 static PyObject *solve(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     (void)self;
-    struct array cost, column;
+    struct array cost, sizes, column;
     PyObject *result = NULL;
-    if (!takes(nargs, 3) || open_array(args[1], &cost, 3, 3, 0, "cost") < 0) return NULL;
-    if (open_array(args[2], &column, 2, 2, 1, "column") < 0) goto release_cost;
+    if (!takes(nargs, 5)) return NULL;
+    int sized = args[2] != Py_None, may_forbid = PyObject_IsTrue(args[3]);
+    if (open_array(args[1], &cost, 3, 3, 0, "cost") < 0) return NULL;
+    if (open_array(args[4], &column, 2, 2, 1, "column") < 0) goto release_cost;
+    if (sized && open_array(args[2], &sizes, 2, 2, 0, "sizes") < 0) goto release_column;
     const struct core *core = core_of(args[0], &cost);
     Py_ssize_t n = cost.size[0], k = cost.size[1], m = cost.size[2], done = 0;
     int fit = column.size[0] == n && column.size[1] == k && n * k * m > 0 && column.view.itemsize == 8;
-    if (!core || !fits(fit) || !dense(&column, 2, "column")) goto release;
+    if (sized) fit = fit && sizes.size[0] == n && sizes.size[1] == 2 && sizes.view.itemsize == 8;
+    if (!core || !fits(fit) || !dense(&column, 2, "column") || (sized && !dense(&sizes, 2, "sizes"))) goto release;
     enum status status = DONE;
     Py_BEGIN_ALLOW_THREADS
-    for (; done < n && status == DONE; done++)
-        status = core->solve(at(&cost, done), cost.stride[1], cost.stride[2], (size_t)k, (size_t)m,
-                             (int64_t *)at(&column, done));
+    for (; done < n && status == DONE; done++) {
+        int64_t rows = k, columns = m;
+        if (sized) {
+            const int64_t *size = (const int64_t *)at(&sizes, done);
+            rows = size[0], columns = size[1];
+            if (rows > k) rows = k;
+            if (columns > m) columns = m;
+        }
+        if (rows > 0 && columns > 0)
+            status = core->solve(at(&cost, done), cost.stride[1], cost.stride[2], (size_t)rows, (size_t)columns, may_forbid,
+                                 (int64_t *)at(&column, done));
+    }
     Py_END_ALLOW_THREADS
     result = answer(status, done - 1);
 release:
+    if (sized) PyBuffer_Release(&sizes.view);
+release_column:
     PyBuffer_Release(&column.view);
 release_cost:
     PyBuffer_Release(&cost.view);
@@ -212,7 +228,11 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+/* native.py and this file agree on the arguments above by this number: a core that lies about from an earlier build is
+   not called. Raise it in both with every change of arguments. */
+static int name_interface(PyObject *module) { return PyModule_AddIntConstant(module, "INTERFACE", 2); }
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)name_interface}, {0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "core", "The compiled core of kmixup.", 0, methods, slots, NULL,
                                     NULL, NULL};
