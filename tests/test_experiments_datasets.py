@@ -141,7 +141,7 @@ def test_the_uci_data_name_the_row_and_column_of_a_mistake(tmp_path):
 # --- where data come from ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*TOYS, "iris", "breast-cancer", "mnist-5000"])
+@pytest.mark.parametrize("name", [*TOYS, "iris", "breast-cancer", "wine", "digits", "mnist-5000"])
 def test_a_source_is_the_same_for_every_seed(name):
     sources = {load_data(name, seed=seed).source for seed in (0, 1)}
     assert len(sources) == 1
@@ -174,3 +174,11 @@ def test_a_source_is_of_the_files_bytes_not_of_their_dates_places_or_packing(tmp
     assert files_source([first / "x"]) == files_source([second / "z"])
     (second / "z").write_text("One")
     assert files_source([first / "x"]) != files_source([second / "z"])
+
+
+@pytest.mark.parametrize(("name", "shape", "classes"), [("wine", (178, 13), 3), ("digits", (1797, 64), 10)])
+def test_what_scikit_learn_ships_is_there_by_name(name, shape, classes):
+    data = load_data(name, seed=3)
+    x = torch.cat([data.x_train, data.x_test])
+    assert (x.shape, data.num_classes) == (shape, classes)
+    assert len(data.x_test) == round(0.2 * shape[0])

@@ -282,3 +282,43 @@ def test_committed_runs_are_found_under_the_reading_that_their_recipe_names(path
     runs = {run.trial.cell_id for run in RunStore(RESULTS / "none", [path]).all()}
     cells = {cell.settings.cell_id for cell in read_recipe(path.stem).cells}
     assert runs <= cells
+
+
+def test_cells_beside_groups_are_in_every_group_and_a_group_may_have_more(tmp_path):
+    text = """
+title = "x"
+[shared]
+dataset = "iris"
+model = "fc"
+model_options = { hidden = [8] }
+[[cell]]
+method = "erm"
+[[cell]]
+k = 4
+alpha = 1
+[[group]]
+name = "a"
+[[group]]
+name = "b"
+lr = 0.5
+cell = [{ k = 8, alpha = 1 }]
+"""
+    recipe = read_recipe(write(tmp_path, text))
+    assert [(cell.group, cell.settings.k, cell.settings.lr) for cell in recipe.cells] == [
+        *(("a", 1, 0.1), ("a", 4, 0.1)),
+        *(("b", 1, 0.5), ("b", 4, 0.5), ("b", 8, 0.5)),
+    ]
+
+
+def test_the_study_gives_every_method_eight_settings_on_every_set_and_the_same_splits():
+    recipe = read_recipe("study")
+    assert len(recipe.groups) == 30
+    for group in recipe.groups:
+        cells = recipe.where(group=group).cells
+        by_method = {}
+        for cell in cells:
+            name = cell.settings.method
+            by_method.setdefault(name, set()).add(cell.settings.id)
+        assert {"erm", "label-smoothing", "mixup", "k-mixup"} <= set(by_method)
+        assert {len(ids) for ids in by_method.values()} == {8}
+        assert {(cell.trials, cell.settings.validation) for cell in cells} == {(10, 0.2)}

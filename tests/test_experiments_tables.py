@@ -481,3 +481,18 @@ def test_a_table_is_the_same_however_it_is_written(
     floats = torch.tensor([[float(value) for value in row] for row in numbers]).tolist()
     wanted = sorted([*point, order.index(row[-1])] for point, row in zip(floats, table, strict=True))
     assert points(read()) == wanted
+
+
+def test_a_table_that_was_edited_between_two_trials_is_read_again(tmp_path):
+    file = tmp_path / "t.csv"
+    rows = [f"{i},{i % 3 * 10},{i % 2}" for i in range(20)]
+    file.write_text("\n".join(["a,b,class", *rows]))
+    options = {"path": str(file), "scaling": "raw"}
+    first = load_data("table", seed=1, options=options)
+    assert torch.equal(load_data("table", seed=1, options=options).x_train, first.x_train)
+    assert not torch.equal(load_data("table", seed=2, options=options).x_train, first.x_train)
+    assert load_data("table", seed=1, options={**options, "drop": ["a"]}).x_train.shape[1] == 1
+    file.write_text("\n".join(["a,b,class", *rows[:-1], "19,999,1"]))
+    second = load_data("table", seed=1, options=options)
+    assert second.source != first.source
+    assert 999 in torch.cat([second.x_train, second.x_test])

@@ -261,9 +261,9 @@ def _parse(name: str, text: str, where: str) -> Recipe:
         raise ValueError(f"{where}: not TOML: {error}") from None
     except ValidationError as error:
         raise ValueError(f"{where}: {first_mistake(error)}") from None
-    groups = file.group or ([{"name": "", "title": file.title, "cell": file.cell}] if file.cell else [])
-    if sum(map(bool, (file.group, file.cell, file.include))) != 1:
-        raise ValueError(f"{where}: give cells either in [[cell]], in [[group]] or in include, and at least one.")
+    groups = file.group or ([{"name": "", "title": file.title}] if file.cell else [])
+    if bool(groups) == bool(file.include):
+        raise ValueError(f"{where}: give cells either in [[cell]] and [[group]] or in include, and at least one.")
     cells: list[Cell] = []
     titles: dict[str, str] = {}
     for other in map(read_recipe, file.include):
@@ -276,7 +276,7 @@ def _parse(name: str, text: str, where: str) -> Recipe:
         group_name = str(group.get("name", ""))
         titles[group_name] = str(group.get("title", group_name))
         common = {key: value for key, value in group.items() if key not in ("name", "title", "cell")}
-        for number, cell in enumerate(group.get("cell", []), 1):
+        for number, cell in enumerate([*file.cell, *group.get("cell", [])], 1):  # [[cell]] is in every group
             place = f"{where}: {f'group {group_name!r}, ' if group_name else ''}cell {number}"
             try:
                 cells.append(_cell(group_name, file, [common, cell]))

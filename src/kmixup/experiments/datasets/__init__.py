@@ -28,6 +28,8 @@ DATASETS: dict[str, Callable[..., Data]] = {
     "swiss-roll": toy.swiss_roll,
     "iris": tabular.iris,
     "breast-cancer": tabular.breast_cancer,
+    "wine": tabular.wine,
+    "digits": tabular.digits,
     "abalone": tabular.abalone,
     "arrhythmia": tabular.arrhythmia,
     "phishing": tabular.phishing,

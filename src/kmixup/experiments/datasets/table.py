@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -75,6 +76,46 @@ def table(
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}. Give its folder with --data-dir, or a full path.")
     source = files_source([file])
+    cells = (class_column, tuple(drop), tuple(categorical), words, missing, tuple(na), unlabelled)
+    rows = _read_rows(file, source, *cells, header, delimiter, decimal, encoding)
+    return split_rows(
+        rows.x,
+        rows.y,
+        rows.num_classes,
+        seed,
+        scaling=scaling,
+        test_share=test_share,
+        stratify=stratify,
+        fill=0.0 if missing is None or missing == "drop" else missing,
+        note=rows.note,
+        source=source,
+    )
+
+
+class _Rows(NamedTuple):
+    x: np.ndarray
+    y: list[int]
+    num_classes: int
+    note: str
+
+
+@lru_cache(maxsize=1)  # the trials of a sweep come data set by data set
+def _read_rows(
+    file: Path,
+    source: str,
+    class_column: int | str,
+    drop: tuple[int | str, ...],
+    categorical: tuple[int | str, ...],
+    words: Literal["one-hot", "codes"],
+    missing: Missing,
+    na: tuple[str, ...],
+    unlabelled: Literal["refuse", "drop"],
+    header: Header,
+    delimiter: str,
+    decimal: Decimal,
+    encoding: str,
+) -> _Rows:
+    """What `table` reads before it splits; ``source`` is the hash of the file's bytes."""
     with file.open("rb") as stream:
         start = stream.read(4)
     if start == ZIP and file.suffix == ".npz":
@@ -117,18 +158,7 @@ def table(
     single = [name for name, count in Counter(names).items() if count == 1]
     notes += [f"{len(single)} classes of one row, such as {name!r}" for name in single[:1]]
     number = {name: code for code, name in enumerate(known)}
-    return split_rows(
-        x[rows],
-        [number[name] for name in names],
-        len(known),
-        seed,
-        scaling=scaling,
-        test_share=test_share,
-        stratify=stratify,
-        fill=0.0 if missing is None or missing == "drop" else missing,
-        note="; ".join(notes),
-        source=source,
-    )
+    return _Rows(x[rows], [number[name] for name in names], len(known), "; ".join(notes))
 
 
 def _ask_for_header(read: Table, classes: Sequence[str]) -> None:

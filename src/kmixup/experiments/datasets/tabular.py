@@ -49,6 +49,28 @@ def breast_cancer(
     return split_rows(np.asarray(x), np.asarray(y), 2, seed, scaling=scaling, test_share=test_share, source=source)
 
 
+def wine(
+    data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "standard", test_share: float = 0.2
+) -> Data:
+    """Wine recognition, 178 x 13, 3 classes, from scikit-learn. Options as `table`."""
+    from sklearn.datasets import load_wine
+
+    x, y = load_wine(return_X_y=True)
+    source = _shipped("wine_data.csv")
+    return split_rows(np.asarray(x), np.asarray(y), 3, seed, scaling=scaling, test_share=test_share, source=source)
+
+
+def digits(
+    data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "scalar", test_share: float = 0.2
+) -> Data:
+    """Optical digits as a table, 1797 x 64 (8 x 8 pixels), 10 classes, from scikit-learn. Options as `table`."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    source = _shipped("digits.csv.gz")
+    return split_rows(np.asarray(x), np.asarray(y), 10, seed, scaling=scaling, test_share=test_share, source=source)
+
+
 def abalone(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "raw", test_share: float = 0.2) -> Data:
     """Abalone, 4177 x 8, 28 classes (rings), from ``abalone.data``. Options as `table`.
 
