@@ -196,7 +196,7 @@ def test_every_row_names_things_that_exist(row):
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_code_the_recipes_and_the_type_marker(tmp_path):
+def test_the_wheel_holds_the_code_the_pages_the_recipes_and_the_type_marker(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
         check=True,
@@ -205,7 +205,9 @@ def test_the_wheel_holds_the_code_the_recipes_and_the_type_marker(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {
-        path.relative_to(SOURCE.parent).as_posix() for path in SOURCE.rglob("*") if path.suffix in {".py", ".toml"}
+        path.relative_to(SOURCE.parent).as_posix()
+        for path in SOURCE.rglob("*")
+        if path.suffix in {".css", ".html", ".js", ".py", ".toml"}
     }
     assert expected | {"kmixup/py.typed"} <= names
     assert list(tmp_path.glob("*.tar.gz"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito (2008): told apart with any colour vision. Lightness differs too, and every series has its own marker.
 BLUE, ORANGE, GREEN, PURPLE, DARK, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#333333", "#666666"
+MIXED = "#B0A8B8"  # half of one class, half of the other
 CLASS_COLOURS, CLASS_MARKERS = (BLUE, ORANGE), ("o", "^")
 
 WIDTH = 7.2  # inches: a page's text
@@ -72,7 +73,7 @@ def class_map() -> LinearSegmentedColormap:
     """From the colour of the first class to that of the second, with what lies between them for mixed labels."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("classes", [BLUE, "#B0A8B8", ORANGE])
+    return LinearSegmentedColormap.from_list("classes", [BLUE, MIXED, ORANGE])
 
 
 def surface_map() -> LinearSegmentedColormap:

@@ -13,7 +13,7 @@ from kmixup.cli import data, demo, listing, runs, tables, trials
 from kmixup.cli.options import Help
 
 _GROUPS: dict[str, tuple[Callable[..., bool | None], ...]] = {
-    "Start here": (demo.demo, listing.list_names),
+    "Start here": (demo.demo, demo.playground, listing.list_names),
     "The paper's tables and figures, and your own": (
         tables.reproduce,
         tables.report,

@@ -1,4 +1,4 @@
-"""The demo."""
+"""What to try first: the demo, and the playground."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def demo(
     from kmixup.experiments import demo as command
 
     return command.demo(out, jobs=jobs or cpu_count(), trials=trials, epochs=epochs, console=Console())
+
+
+def playground(*, to: Annotated[Path, Help("The page to write.")] = Path("playground.html")) -> None:
+    """Write the playground: a page that shows in a browser what k and alpha do to points of the plane."""
+    from kmixup.experiments.files import write_whole
+    from kmixup.experiments.playground.page import playground as make
+
+    write_whole(to, make())
+    print(f"wrote {to}. Open it in a browser.")
