@@ -6,6 +6,7 @@ from pathlib import Path
 from sphinx.domains.python import PyObject
 
 import kmixup
+from kmixup.experiments.playground.page import playground
 from kmixup.style import BLUE
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -84,9 +85,16 @@ def _whole_sentences(app, what, name, obj, options, lines):
         lines[0] = f": {lines[0]}"
 
 
+def _write_playground(app, exception):
+    """A page of its own, beside the site's."""
+    if exception is None:
+        Path(app.outdir, "playground.html").write_text(playground(), encoding="utf-8")
+
+
 def setup(app):
     """Connect what stands above, and call attributes by their name."""
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"
     app.connect("autodoc-process-docstring", _whole_sentences, priority=400)
+    app.connect("build-finished", _write_playground)

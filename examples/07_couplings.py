@@ -10,7 +10,8 @@ lie.
 # ----------------------------
 #
 # The paper's toy shapes as this project reconstructs them. Above, lines join partners; below lie the mixed points,
-# coloured by their soft targets. With k = 1 partners are drawn at random.
+# coloured by their soft targets. With k = 1 partners are drawn at random. `The playground
+# <../../playground.html>`_ shows the same for any k, alpha and points that you draw, while you move the sliders.
 import matplotlib.pyplot as plt
 import torch
 
