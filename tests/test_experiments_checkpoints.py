@@ -15,7 +15,7 @@ from kmixup.experiments.checkpoints import checkpoint_dir, checkpoint_path, mode
 from kmixup.experiments.datasets import DATASETS, Data
 from kmixup.experiments.distributed import Place
 from kmixup.experiments.files import parse_settings
-from kmixup.experiments.kept import attack_run
+from kmixup.experiments.kept import evaluate_run
 from kmixup.experiments.recipe import make_trial, read_recipe
 from kmixup.experiments.runs import RunStore
 from kmixup.experiments.sweep import sweep
@@ -203,17 +203,19 @@ def test_a_diverged_training_resumes_as_diverged(tmp_path):
     assert len(again.curves.test_error) == len(made.curves.test_error)
 
 
-def test_a_kept_model_is_attacked_as_in_its_run(tmp_path):
-    one = trial(k=4, alpha=1.0, attack_epsilons=(0, 8))
+def test_a_kept_model_is_attacked_and_disturbed_as_in_its_run(tmp_path):
+    one = trial(k=4, alpha=1.0, attack_epsilons=(0, 8), noise_sigmas=(0.1, 2))
     finished = run(one, models=tmp_path)
-    errors = attack_run(RunStore(tmp_path).put(finished), [0, 8])
-    assert {f"{epsilon:g}": error for epsilon, error in errors.items()} == finished.attack_error
+    found = evaluate_run(RunStore(tmp_path).put(finished), epsilons=[0, 8], sigmas=[0.1, 2])
+    assert found.attack_error == finished.attack_error
+    assert found.noise_error == finished.noise_error
+    assert finished.noise_error["2"] > finished.noise_error["0.1"]
 
 
 def test_an_attack_needs_the_model(tmp_path):
     run_file = RunStore(tmp_path).put(run(trial(epochs=1)))
     with pytest.raises(FileNotFoundError, match="--keep"):
-        attack_run(run_file)
+        evaluate_run(run_file)
 
 
 def test_a_kept_model_is_not_attacked_on_other_data_than_it_was_trained_on(tmp_path, monkeypatch):
@@ -222,7 +224,7 @@ def test_a_kept_model_is_not_attacked_on_other_data_than_it_was_trained_on(tmp_p
     blobs = DATASETS["blobs"]
     monkeypatch.setitem(DATASETS, "blobs", lambda data_dir, seed, *, augmented=False: _other(blobs(data_dir, seed)))
     with pytest.raises(ValueError, match="was trained on other data"):
-        attack_run(run_file)
+        evaluate_run(run_file)
 
 
 def test_a_model_of_another_trial_is_not_attacked(tmp_path):
@@ -231,7 +233,7 @@ def test_a_model_of_another_trial_is_not_attacked(tmp_path):
     run_file = RunStore(tmp_path).put(made)
     model_path(tmp_path, other, strange.origin).rename(model_path(tmp_path, one, made.origin))
     with pytest.raises(ValueError, match="belongs to trial"):
-        attack_run(run_file)
+        evaluate_run(run_file)
 
 
 # --- precision and several processes ----------------------------------------------------------------------------------

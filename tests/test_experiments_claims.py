@@ -9,7 +9,8 @@ import pytest
 from kmixup.experiments.claims import comparable, formula, judge_claim
 from kmixup.experiments.misfit import Duel
 from kmixup.experiments.recipe import Claim, read_recipe, recipe_names
-from kmixup.experiments.report import claims_to_markdown, fill, readings_to_markdown, scorecard_to_markdown
+from kmixup.experiments.report import claims_to_markdown, fill_page, readings_to_markdown
+from kmixup.experiments.report.scorecard import fill, scorecard_to_markdown
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
 from kmixup.experiments.runs import RunStore
 from kmixup.experiments.scorecard import Scorecard, make_scorecard
@@ -423,9 +424,14 @@ def test_the_committed_list_of_claims_is_what_the_committed_runs_say(committed):
     assert (ROOT / "results" / "claims.md").read_text() == claims_to_markdown(committed)
 
 
-def test_the_scorecard_of_paper_md_is_what_the_committed_runs_say(committed):
+def test_paper_md_says_of_the_runs_what_the_committed_runs_say(committed):
     page = (ROOT / "PAPER.md").read_text()
-    assert fill(page, "scorecard", scorecard_to_markdown(committed)) == page
+    assert fill_page(page, committed) == page
+    rows = [line for line in page.splitlines() if line.startswith("| Table ")]
+    assert len(rows) >= 9
+    assert [row for row in rows if "<!-- run of" not in row] == []
+    with pytest.raises(ValueError, match="there is no table 'table0'"):
+        fill_page("<!-- run of table0 --><!-- end of run -->", committed)
 
 
 @pytest.mark.parametrize(

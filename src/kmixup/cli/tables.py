@@ -99,13 +99,13 @@ def claims(
     """
     from kmixup.experiments.files import write_whole
     from kmixup.experiments.recipe import recipe_names
-    from kmixup.experiments.report import claims_to_markdown, fill, readings_to_markdown, scorecard_to_markdown
+    from kmixup.experiments.report import claims_to_markdown, fill_page, readings_to_markdown
     from kmixup.experiments.scorecard import make_scorecard
 
     runs = _runs(_store(out, also))
     made = make_scorecard([_recipe(name, None, None) for name in names or recipe_names()], runs)
     if into is not None:
-        write_whole(into, fill(into.read_text(encoding="utf-8"), "scorecard", scorecard_to_markdown(made)))
+        write_whole(into, fill_page(into.read_text(encoding="utf-8"), made))
     text = readings_to_markdown(made) if readings else claims_to_markdown(made)
     if to is not None:
         write_whole(to, text)

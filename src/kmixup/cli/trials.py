@@ -86,25 +86,36 @@ def train(
 def attack(
     run_file: Annotated[Path, Help("Run file of a trial that was trained with --keep.")],
     *,
-    epsilons: Annotated[str, Help("Sizes in 1/255 of the pixel range.")] = "0.5,1,2,4,8,16",
+    epsilons: Annotated[
+        str | None, Help("Sizes of FGSM in 1/255 of the pixel range; default: 0.5,1,2,4,8,16, without --noise none.")
+    ] = None,
+    noise: Annotated[str | None, Help("Gaussian noise: standard deviations in units of the inputs: 0.1,0.2.")] = None,
     data_dir: DataDir = None,
     device: Device = "cpu",
 ) -> None:
-    """Attack a trained model with FGSM: its error on the test images, by the size of the attack."""
+    """Attack a trained model with FGSM, or add Gaussian noise: its error on the test points, by size."""
     from rich.console import Console
 
-    from kmixup.experiments.kept import attack_run
+    from kmixup.experiments.attacks import EPSILONS
+    from kmixup.experiments.kept import evaluate_run
     from kmixup.experiments.report import print_table
 
     existing(run_file, "the run file")
+    attacks = EPSILONS if epsilons is None and noise is None else _sizes("--epsilons", epsilons)
+    found = evaluate_run(run_file, epsilons=attacks, sigmas=_sizes("--noise", noise), data_dir=data_dir, device=device)
+    errors = {"none": found.clean.error}
+    errors |= {f"FGSM, {size}/255": error for size, error in found.attack_error.items()}
+    errors |= {f"noise, {size}": error for size, error in found.noise_error.items()}
+    print(f"Test error of {run_file}")
+    rows = [(name, {"error %": f"{100 * error:.2f}"}) for name, error in errors.items()]
+    print_table("attack", ("error %",), rows, Console())
+
+
+def _sizes(option: str, text: str | None) -> list[float]:
     try:
-        sizes = [float(text) for text in epsilons.split(",")]
+        return [] if text is None else [float(size) for size in text.split(",")]
     except ValueError:
-        raise ValueError(f"--epsilons are numbers with commas between, such as 0.5,1,2, got {epsilons!r}.") from None
-    errors = attack_run(run_file, sizes, data_dir=data_dir, device=device)
-    print(f"FGSM on {run_file}")
-    rows = [(f"{epsilon:g}", {"error %": f"{100 * error:.2f}"}) for epsilon, error in errors.items()]
-    print_table("epsilon / (1/255)", ("error %",), rows, Console())
+        raise ValueError(f"{option} are numbers with commas between, such as 0.5,1,2, got {text!r}.") from None
 
 
 def _check_names(given: Mapping[str, Any]) -> None:

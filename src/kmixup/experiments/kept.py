@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
-from kmixup.experiments.attacks import EPSILONS, fgsm_errors
+from torch import Generator
+
 from kmixup.experiments.checkpoints import load_model
+from kmixup.experiments.evaluate import Evaluated, evaluate
 from kmixup.experiments.models import build_model
 from kmixup.experiments.points import load_points
 from kmixup.experiments.provenance import origin_of
 from kmixup.experiments.runs import read_run
 
-__all__ = ["attack_run"]
+__all__ = ["evaluate_run"]
 
 
-def attack_run(
-    run_file: Path, epsilons: Iterable[float] = EPSILONS, *, data_dir: Path | None = None, device: str = "cpu"
-) -> dict[float, float]:
-    """Errors under `kmixup.experiments.attacks.fgsm` of a trained model, on the test images of its trial.
+def evaluate_run(
+    run_file: Path,
+    *,
+    epsilons: Sequence[float] = (),
+    sigmas: Sequence[float] = (),
+    data_dir: Path | None = None,
+    device: str = "cpu",
+) -> Evaluated:
+    """A trained model on the test points of its trial, as they are, under FGSM and under Gaussian noise.
+
+    The noise is that of the trial: a size that the trial had gives the number in its run file.
 
     Args:
         run_file: The trial's run file, with the trained model beside it.
-        epsilons: Sizes in 1/255 of the pixel range.
+        epsilons: Sizes of FGSM attacks, in 1/255 of the pixel range.
+        sigmas: Standard deviations of Gaussian noise, in the units of the raw inputs.
         data_dir: Where data files are.
-        device: Where to attack.
+        device: Where to evaluate.
 
     Returns:
-        Error rate in [0, 1] by epsilon.
+        The figures.
 
     Raises:
         FileNotFoundError: If there is no run file, or its model was not kept.
-        ValueError: If the file is no run, the data are not those that the model was trained on, or they are no pixels
-            in [0, 1].
+        ValueError: If the file is no run, the data are not those that the model was trained on, a size is negative, or
+            what is attacked are no pixels in [0, 1].
     """
     run = read_run(run_file)
     trial, data = run.trial, load_points(run.trial, data_dir).data
@@ -40,4 +50,13 @@ def attack_run(
         raise ValueError(f"{run_file} was trained on other data or other code than are here. Give its --data-dir.")
     model = build_model(trial.model, tuple(data.x_test.shape[1:]), data.num_classes, trial.model_options)
     load_model(model, trial, run.origin, run_file.parent)
-    return fgsm_errors(model.to(device), data.x_test.to(device), data.y_test.to(device), epsilons, data.mean, data.std)
+    return evaluate(
+        model.to(device),
+        data.x_test.to(device),
+        data.y_test.to(device),
+        mean=data.mean,
+        std=data.std,
+        epsilons=epsilons,
+        sigmas=sigmas,
+        generator=Generator().manual_seed(trial.seed_for("noise")),
+    )

@@ -6,17 +6,16 @@ from kmixup.experiments.files import write_whole
 from kmixup.experiments.report.csv import to_csv
 from kmixup.experiments.report.html import to_html
 from kmixup.experiments.report.markdown import to_markdown
-from kmixup.experiments.report.scorecard import claims_to_markdown, fill, readings_to_markdown, scorecard_to_markdown
+from kmixup.experiments.report.scorecard import claims_to_markdown, fill_page, readings_to_markdown
 from kmixup.experiments.report.terminal import print_report, print_table
 from kmixup.experiments.summary import Report
 
 __all__ = [
     "claims_to_markdown",
-    "fill",
+    "fill_page",
     "print_report",
     "print_table",
     "readings_to_markdown",
-    "scorecard_to_markdown",
     "to_csv",
     "to_html",
     "to_markdown",

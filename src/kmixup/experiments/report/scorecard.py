@@ -1,4 +1,4 @@
-"""The scorecard and the list of claims as Markdown; the scorecard also fills a section of PAPER.md, between markers."""
+"""The scorecard and the list of claims as Markdown; both also fill their places in PAPER.md, between markers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kmixup.experiments.readings import READINGS
 from kmixup.experiments.scorecard import Card, Scorecard
 from kmixup.experiments.verdicts import OUTCOMES
 
-__all__ = ["claims_to_markdown", "fill", "readings_to_markdown", "scorecard_to_markdown"]
+__all__ = ["claims_to_markdown", "fill", "fill_page", "readings_to_markdown", "scorecard_to_markdown"]
 
 _HEADINGS = {"held": "What holds", "contradicted": "What is contradicted", "undecided": "What is open"}
 
@@ -86,6 +86,27 @@ def fill(text: str, name: str, body: str) -> str:
             f"the file needs <!-- {name} --> and <!-- end of {name} --> once, in this order; found {count}."
         )
     return filled
+
+
+def fill_page(text: str, scorecard: Scorecard) -> str:
+    """The text with the scorecard between its markers, and how much was run between those of single tables.
+
+    The latter are ``<!-- run of NAME -->`` and ``<!-- end of run -->``, within a line.
+
+    Raises:
+        ValueError: If the scorecard's markers are not there once, or those of a table name none that was judged.
+    """
+    runs: dict[str, list[str]] = {}
+    for card in scorecard.cards:
+        runs.setdefault(card.table, []).append(f"{card.coverage}, {_words(card.reading)}")
+
+    def run_of(match: re.Match[str]) -> str:
+        if match[2] not in runs:
+            raise ValueError(f"there is no table {match[2]!r} to say how much of it was run.")
+        return f"{match[1]}{'; '.join(runs[match[2]])}{match[3]}"
+
+    text = re.sub(r"(<!-- run of (\S+) -->).*?(<!-- end of run -->)", run_of, text)
+    return fill(text, "scorecard", scorecard_to_markdown(scorecard))
 
 
 def _sentences(cards: Sequence[Card]) -> list[tuple[Card, Judged]]:
