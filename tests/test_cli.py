@@ -341,9 +341,12 @@ def test_a_notebooks_backend_does_not_stop_a_picture(folder):
     assert (folder / "c.png").exists()
 
 
-@pytest.mark.parametrize(("package", "extra"), [("typer", "experiments"), ("pydantic", "experiments")])
-def test_a_base_install_says_which_extra_the_command_needs(package, extra):
-    without = f"import sys; sys.modules['{package}'] = None; sys.argv = ['kmixup', 'list']"
+@pytest.mark.parametrize(
+    ("package", "extra", "arguments"),
+    [("typer", "experiments", ["list"]), ("pydantic", "experiments", ["list"]), ("optuna", "tune", ["tune", "iris"])],
+)
+def test_a_base_install_says_which_extra_the_command_needs(package, extra, arguments):
+    without = f"import sys; sys.modules['{package}'] = None; sys.argv = {['kmixup', *arguments]}"
     code = f"{without}; from kmixup.cli import main; main()"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 1

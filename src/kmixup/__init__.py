@@ -19,6 +19,7 @@ from kmixup.mixup import KMixup, LamPer, Pairing
 from kmixup.plan import MixPlan
 from kmixup.rectangles import match
 from kmixup.stats import MixStats
+from kmixup.tuning import suggest
 
 __version__ = "0.2.0.dev0"
 
@@ -48,5 +49,6 @@ __all__ = [
     "mean_sq_distance",
     "min_lam_sq",
     "show_config",
+    "suggest",
     "transport_cost",
 ]

@@ -15,7 +15,7 @@ from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.trial import Trial
 from kmixup.measure import mean_sq_distance
 
-__all__ = ["Points", "calibrate_trial", "load_points"]
+__all__ = ["Points", "calibrate_trial", "hold_out", "load_points"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,15 @@ def load_points(trial: Trial, data_dir: Path | None = None) -> Points:
         ValueError: If the trial asks for more points than there are, or the data set or its options are wrong.
         FileNotFoundError: If the data's files are not there.
     """
-    data = load_data(trial.dataset, data_dir, trial.seed_for("data"), trial.dataset_options)
+    return hold_out(load_data(trial.dataset, data_dir, trial.seed_for("data"), trial.dataset_options), trial)
+
+
+def hold_out(data: Data, trial: Trial) -> Points:
+    """The points of a trial among those of its data: what is held out and what is left over is drawn by its seed.
+
+    Raises:
+        ValueError: If the trial asks for more points than there are.
+    """
     held_out = round(trial.validation * len(data.x_train))
     rest = len(data.x_train) - held_out
     if trial.validation and not (held_out and rest):

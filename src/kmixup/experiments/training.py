@@ -20,7 +20,7 @@ from kmixup.experiments.distributed import here
 from kmixup.experiments.evaluate import error_rate, evaluate
 from kmixup.experiments.methods import build_method
 from kmixup.experiments.models import build_model
-from kmixup.experiments.points import load_points
+from kmixup.experiments.points import Points, load_points
 from kmixup.experiments.provenance import environment, origin_of
 from kmixup.experiments.run import Curves, Match, Run, Seconds
 from kmixup.experiments.trial import Trial
@@ -41,6 +41,7 @@ def run(
     save_every: float = 30.0,
     models: Path | None = None,
     on_epoch: Callable[[Training], object] | None = None,
+    points: Points | None = None,
 ) -> Run:
     """Train and test one trial.
 
@@ -53,6 +54,7 @@ def run(
         save_every: Seconds between checkpoints.
         models: Folder for the trained model.
         on_epoch: Called after every epoch, with the training under way.
+        points: What to train and test on instead of the trial's own points.
 
     Returns:
         The run. A loss or an output that is not finite ends training: the run is marked diverged and has no error.
@@ -66,7 +68,7 @@ def run(
     try:
         # Initial weights and dropout take no generator in PyTorch: they get a seeded global one, put back after.
         with torch.random.fork_rng():
-            training = Training(trial, data_dir=data_dir, device=device)
+            training = Training(trial, data_dir=data_dir, device=device, points=points)
             if checkpoints is not None:
                 # The first process's file, if any, for all: the others may lie on machines that have none.
                 state = load_checkpoint(checkpoints, trial, origin=training.origin.tag) if here().first else None
@@ -120,14 +122,17 @@ class Training:
         optimizer: SGD.
         method: What mixes.
         epochs_done: Epochs behind us.
+        curves: Learning curves so far, by their name in `kmixup.experiments.run.Curves`.
         diverged: Whether the loss stopped being finite.
     """
 
-    def __init__(self, trial: Trial, *, data_dir: Path | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, trial: Trial, *, data_dir: Path | None = None, device: str = "cpu", points: Points | None = None
+    ) -> None:
         self._start, self._cpu_start = perf_counter(), process_time()
         self.trial = trial
         self.device = torch.device(device)
-        points = load_points(trial, data_dir)
+        points = load_points(trial, data_dir) if points is None else points
         self.origin = origin_of(trial, points.data.source)
         self.calibration = points.calibrate(trial)  # on the host: not every device has float64
         self.points = points.to(self.device)
@@ -163,7 +168,7 @@ class Training:
         self._normalised = {name: self._batches.normalised(x) for name, (x, _) in self._judged.items()}
         self.epochs_done = 0
         self.diverged = False
-        self._curves: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], **{n: [] for n in self._judged}}
+        self.curves: dict[str, list[float]] = {"train_loss": [], "train_accuracy": [], **{n: [] for n in self._judged}}
 
     @property
     def done(self) -> bool:
@@ -176,7 +181,7 @@ class Training:
         self.epochs_done += 1
         for name, (_, y) in self._judged.items():
             error = error_rate(self.model, self._normalised[name], y)
-            self._curves[name].append(error)
+            self.curves[name].append(error)
             self.diverged |= math.isnan(error)
 
     def pass_once(self) -> None:
@@ -198,8 +203,8 @@ class Training:
                 self._set_learning_rate(self.epochs_done + len(losses) / self._batches.per_epoch)
         train_loss = here().mean(torch.stack(losses).mean()).item()
         self.diverged = not math.isfinite(train_loss)
-        self._curves["train_loss"].append(train_loss)
-        self._curves["train_accuracy"].append(here().mean(torch.stack(accuracies).mean()).item())
+        self.curves["train_loss"].append(train_loss)
+        self.curves["train_accuracy"].append(here().mean(torch.stack(accuracies).mean()).item())
 
     def _set_learning_rate(self, epoch: float) -> None:
         for group in self.optimizer.param_groups:
@@ -252,7 +257,7 @@ class Training:
                 for name, (x, y) in self._judged.items()
             ]
             validation = held_out[0].clean if held_out else None
-        test_error = self._curves["test_error"]
+        test_error = self.curves["test_error"]
         return Run(
             id=trial.id,
             trial=trial,
@@ -271,7 +276,7 @@ class Training:
             xi_k=calibration.xi_k if calibration and trial.adjusts_alpha else None,
             attainable=calibration.attainable if calibration else True,
             match=self._match(),
-            curves=Curves.model_validate(self._curves),
+            curves=Curves.model_validate(self.curves),
             seconds=self._seconds(),
             environment=environment(str(self.device), torch.get_num_threads(), here().world),
             note=self.data.note,
@@ -293,7 +298,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "generators": {purpose: generator.get_state() for purpose, generator in self._generators.items()},
             "global_generator": torch.get_rng_state(),
-            "curves": {name: list(values) for name, values in self._curves.items()},
+            "curves": {name: list(values) for name, values in self.curves.items()},
             "seconds": self._seconds().model_dump(),
         }
 
@@ -306,7 +311,7 @@ class Training:
             if here().first or purpose != "augment":  # that stream is rank 0's own
                 generator.set_state(state["generators"][purpose])
         torch.set_rng_state(state["global_generator"])
-        self._curves = {name: list(values) for name, values in state["curves"].items()}
+        self.curves = {name: list(values) for name, values in state["curves"].items()}
         seconds = Seconds.model_validate(state["seconds"])
         self._start, self._cpu_start = perf_counter() - seconds.total, process_time() - (seconds.cpu or 0.0)
         self.method.seconds = seconds.matching
