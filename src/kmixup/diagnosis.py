@@ -164,21 +164,21 @@ class Diagnosis:
         return f"Nothing here speaks against the paper's heuristic of k = {_HEURISTIC}: start with k = {k}."
 
     def __str__(self) -> str:
-        lines = self._table()
+        lines = self.table()
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         text = [
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         ]
-        return "\n".join([*text, *self._below(), "", textwrap.fill(self.recommendation, 100)])
+        return "\n".join([*text, *self.remarks(), "", textwrap.fill(self.recommendation, 100)])
 
     def _repr_html_(self) -> str:
-        head, *rows = self._table()
+        head, *rows = self.table()
 
         def line(cells: list[str], tag: str) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
         table = "".join([line(head, "th"), *(line(row, "td") for row in rows)])
-        below = "<br>".join(html.escape(text) for text in [*self._below(), self.recommendation])
+        below = "<br>".join(html.escape(text) for text in [*self.remarks(), self.recommendation])
         return f"<table>{table}</table><p>{below}</p>"
 
     def to_json(self, *, indent: int | None = 2) -> str:
@@ -252,7 +252,8 @@ class Diagnosis:
                 axes.minorticks_off()
         return figure
 
-    def _table(self) -> list[list[str]]:
+    def table(self) -> list[list[str]]:
+        """What `print` shows, cell by cell: the heads, then a line per k."""
         labels = ["same class", "intrusion"] if self.classes is not None else ["target gap"]
         alphas = [f"alpha_k({alpha:g})" for alpha in self.alphas]
         lines = [["k", "distance", "of random", *labels, "partners", "s/epoch", *alphas]]
@@ -272,7 +273,8 @@ class Diagnosis:
             )
         return lines
 
-    def _below(self) -> list[str]:
+    def remarks(self) -> list[str]:
+        """What stands below the table: what its marks mean, what was measured, the notes."""
         lines = []
         if not all(calibration.attainable for row in self.rows for calibration in row.calibrations):
             lines.append(

@@ -9,12 +9,12 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from kmixup import __version__
-from kmixup.cli import data, demo, listing, runs, tables, trials, tune
+from kmixup.cli import data, demo, diagnose, listing, runs, tables, trials, tune
 from kmixup.cli.options import Help
 
 _GROUPS: dict[str, tuple[Callable[..., bool | None], ...]] = {
     "Start here": (demo.demo, demo.playground, listing.list_names),
-    "Your data": (tune.tune,),
+    "Your data": (diagnose.diagnose, tune.tune),
     "The paper's tables and figures, and your own": (
         tables.reproduce,
         tables.report,

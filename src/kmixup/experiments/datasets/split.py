@@ -66,6 +66,13 @@ def split_rows(
     return Data(points[train], y_train, points[test], y_test, num_classes=num_classes, note=note, source=source)
 
 
+def fill_and_scale(x: np.ndarray, fill: Fill, scaling: Scaling) -> Tensor:
+    """All rows of a table, float32, ``[n, d]``, as `split_rows` makes them of training rows."""
+    points = torch.from_numpy(np.asarray(x, dtype=np.float64))
+    rows = torch.arange(len(points))
+    return _scaled(_filled(points, rows, fill), rows, scaling).float()
+
+
 def spread_by_class(order: Tensor, classes: Tensor, num_classes: int, n_test: int, generator: Generator) -> Tensor:
     """An order of rows in which any start has each class's share of rows, and not the last row of any class.
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from kmixup.experiments.datasets import columns
 from kmixup.experiments.datasets.columns import NA, Decimal, Table
 from kmixup.experiments.datasets.data import Data
 from kmixup.experiments.datasets.source import files_source
-from kmixup.experiments.datasets.split import Scaling, split_rows
+from kmixup.experiments.datasets.split import Fill, Scaling, fill_and_scale, split_rows
 from kmixup.experiments.datasets.stored import PARQUET, ZIP, read_arrays, read_parquet
 from kmixup.experiments.datasets.text import Header, read_text
+from kmixup.experiments.named import read_options
+
+_GIVEN = ("data_dir", "seed")
 
 Missing = float | Literal["mean", "median", "drop"] | None
 
@@ -72,31 +76,82 @@ def table(
         ValueError: If the file or an option is not as above: the message names the row, the column and the remedy.
         ImportError: If the file is Parquet and pyarrow is not installed.
     """
-    file = (data_dir or Path()) / path
-    if not file.is_file():
-        raise FileNotFoundError(f"no file {file}. Give its folder with --data-dir, or a full path.")
-    source = files_source([file])
-    cells = (class_column, tuple(drop), tuple(categorical), words, missing, tuple(na), unlabelled)
-    rows = _read_rows(file, source, *cells, header, delimiter, decimal, encoding)
+    read = _read_rows(
+        *_file(data_dir, path),
+        *(class_column, tuple(drop), tuple(categorical), words, missing, tuple(na), unlabelled),
+        *(header, delimiter, decimal, encoding),
+    )
+    known = columns.classes(read.table, read.target, read.names)
+    if header == "auto" and read.table.names is None and read.table.lines and read.first:
+        _ask_for_header(read.table, read.names)
+    single = [name for name, count in Counter(read.names).items() if count == 1]
+    number = {name: code for code, name in enumerate(known)}
     return split_rows(
-        rows.x,
-        rows.y,
-        rows.num_classes,
+        read.x,
+        [number[name] for name in read.names],
+        len(known),
         seed,
         scaling=scaling,
         test_share=test_share,
         stratify=stratify,
-        fill=0.0 if missing is None or missing == "drop" else missing,
-        note=rows.note,
-        source=source,
+        fill=_fill(missing),
+        note="; ".join([*read.notes, *(f"{len(single)} classes of one row, such as {name!r}" for name in single[:1])]),
+        source=read.source,
     )
 
 
+def whole_table(
+    path: str, target: int | str, options: Mapping[str, Any], data_dir: Path | None = None
+) -> tuple[Tensor, np.ndarray]:
+    """All rows of a table, not split, with targets of any kind: to look at, not to train on.
+
+    Args:
+        path: As for `table`.
+        target: The column of the targets, by name or number.
+        options: Of `table`, as typed; what is filled in and the scaling are taken from all rows.
+        data_dir: As for `table`.
+
+    Returns:
+        Points, float32, ``[n, d]``; and targets, ``[n]``: float64 if all are numbers, else words.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As by `table`.
+    """
+    given = read_options("dataset", "table", table, {**options, "path": path, "class_column": target}, given=_GIVEN)
+    told = ("words", "missing", "unlabelled", "header", "delimiter", "decimal", "encoding")
+    told = {name: given[name] for name in told}
+    lists = {name: tuple(given[name]) for name in ("drop", "categorical", "na")}
+    file, source = _file(data_dir, path)
+    read = _read_rows(file, source, given["class_column"], **lists, **told)
+    numeric = all(columns.is_number(name, ".") for name in read.names)
+    return (
+        fill_and_scale(read.x, _fill(given["missing"]), given["scaling"]),
+        np.array(read.names, dtype=np.float64 if numeric else str),
+    )
+
+
+def _file(data_dir: Path | None, path: str) -> tuple[Path, str]:
+    file = (data_dir or Path()) / path
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}. Give its folder with --data-dir, or a full path.")
+    return file, files_source([file])
+
+
+def _fill(missing: Missing) -> Fill:
+    return 0.0 if missing is None or missing == "drop" else missing
+
+
 class _Rows(NamedTuple):
+    """The rows that count: points ``[n, d]`` with NaN where a number is missing, and their classes as spelled."""
+
+    table: Table
+    target: int
     x: np.ndarray
-    y: list[int]
-    num_classes: int
-    note: str
+    names: list[str]
+    first: bool  # whether the file's first row is among them
+    notes: tuple[str, ...]
+    source: str
 
 
 @lru_cache(maxsize=1)  # the trials of a sweep come data set by data set
@@ -152,13 +207,7 @@ def _read_rows(
         notes += [f"{rows.sum() - whole.sum()} rows with missing values left out"] * bool(incomplete)
         rows = whole
     names = [name for name, keep in zip(names, rows, strict=True) if keep]
-    known = columns.classes(read, target, names)
-    if header == "auto" and read.names is None and read.lines and rows[0]:
-        _ask_for_header(read, names)
-    single = [name for name, count in Counter(names).items() if count == 1]
-    notes += [f"{len(single)} classes of one row, such as {name!r}" for name in single[:1]]
-    number = {name: code for code, name in enumerate(known)}
-    return _Rows(x[rows], [number[name] for name in names], len(known), "; ".join(notes))
+    return _Rows(read, target, x[rows], names, bool(rows[0]), tuple(notes), source)
 
 
 def _ask_for_header(read: Table, classes: Sequence[str]) -> None:

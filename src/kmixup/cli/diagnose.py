@@ -1,0 +1,122 @@
+"""The command that looks at your data before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from kmixup.cli.options import DataDir, Help
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from kmixup.diagnosis import Diagnosis
+
+
+def diagnose(
+    source: Annotated[
+        str,
+        Help("A table (CSV and its kin, ARFF, Parquet, .npz), a folder of images, or a name of `kmixup data list`."),
+    ],
+    *,
+    target: Annotated[str, Help("Column of the labels in a table, by name or number; default: the last.")] = "-1",
+    classes: Annotated[bool, Help("Numbers in the target are classes, however many there are.", "--classes")] = False,
+    k: Annotated[str | None, Help("Values of k, such as 1,4,16; default: powers of 2 that fit the data.")] = None,
+    alpha: Annotated[str, Help("Values of alpha at k = 1.")] = "0.1,0.2,1",
+    metric: Annotated[str, Help("Cost of the matching: sqeuclidean, euclidean or cosine.")] = "sqeuclidean",
+    batch_size: Annotated[int, Help("Samples per batch.", min=2)] = 256,
+    batches: Annotated[int, Help("Batches to draw for each k: more of them, smaller standard errors.", min=2)] = 16,
+    seed: Annotated[int, Help("Draws the batches.", min=0)] = 0,
+    settings: Annotated[
+        list[str] | None, Help("An option of the reader, such as missing=mean or scaling=raw; repeatable.", "--set")
+    ] = None,
+    data_dir: DataDir = None,
+    figure: Annotated[Path | None, Help("Draw it too: a file that ends in .png, .pdf or .svg.")] = None,
+    json: Annotated[bool, Help("Print every number as JSON, and nothing else.", flag="--json")] = False,
+) -> None:
+    """What k and alpha will do to your data: distances, labels, intrusion, alpha_k, cost, and what follows from them.
+
+    Measured on all rows of a table or a folder of images, standardised as for training; on the training points of a
+    named data set. Nothing is trained.
+    """
+    import torch
+
+    from kmixup.diagnostics import diagnose as measure
+    from kmixup.experiments.files import parse_settings
+
+    x, y = _read(source, target, classes, parse_settings(settings or []), data_dir)
+    found = measure(
+        x,
+        y,
+        ks=None if k is None else _numbers("--k", k, int),
+        alphas=_numbers("--alpha", alpha, float),
+        metric=metric,  # pyright: ignore[reportArgumentType]
+        batch_size=batch_size,
+        batches=batches,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    if json:
+        print(found.to_json())
+    else:
+        _show(found)
+    if figure is not None:
+        found.plot().savefig(figure)
+
+
+def _read(source: str, target: str, classes: bool, options: dict[str, Any], data_dir: Path | None) -> tuple[Any, Any]:
+    from kmixup.experiments.datasets import DATASETS, load_data
+    from kmixup.experiments.datasets.data import normalise
+    from kmixup.experiments.datasets.table import whole_table
+    from kmixup.experiments.named import is_own, unknown
+
+    place = (data_dir or Path()) / source
+    if source not in DATASETS and not is_own(source) and not place.exists():
+        raise ValueError(f"there is no file or folder {place}, and {unknown('dataset', source, DATASETS)}")
+    if place.is_file() and source not in DATASETS:
+        x, y = whole_table(source, target, options, data_dir)
+        return x, y.astype(str) if classes else y
+    if place.is_dir() and source not in DATASETS:
+        source, options = "imagefolder", {"path": source, **options}
+    data = load_data(source, data_dir, 0, options)
+    return normalise(data.x_train, data.mean, data.std), data.y_train
+
+
+def _numbers(option: str, text: str, kind: type) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} must be numbers with commas between them, got {text!r}.") from None
+
+
+def _show(found: Diagnosis) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    places = len(found.alphas)
+    console.print(_table("What each k does to the data", [line[:-places] for line in found.table()]))
+    heads = [f"{rule} {alpha:g}" for rule in ("exact", "sqrt") for alpha in found.alphas]
+    lines = [
+        [str(row.k), *(f"{c.alpha_k:.3g}" + "*" * (not c.attainable) for r in ("exact", "sqrt") for c in row.rules[r])]
+        for row in found.rows
+    ]
+    console.print(_table("alpha_k of each alpha, by both rules", [["k", *heads], *lines]))
+    if found.classes is not None:
+        lines = [[str(row.k), *(f"{entropy:.2f}" for entropy in row.label_entropy or ())] for row in found.rows]
+        heads = [f"alpha {alpha:g}" for alpha in found.alphas]
+        console.print(_table("Entropy of the mixed labels at the exact alpha_k, nats", [["k", *heads], *lines]))
+    for remark in found.remarks():
+        console.print(remark)
+    console.print(f"\n{found.recommendation}")
+
+
+def _table(title: str, lines: Sequence[Sequence[str]]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in lines[0]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines[1:]:
+        table.add_row(*line)
+    return table
