@@ -1,5 +1,7 @@
 """Cost matrices against scipy in float64, and the matchings they lead to, on the data that decide."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from kmixup import assign, cost_matrix
-from kmixup.cost import METRICS
+from kmixup.cost import METRICS, widest_float
 
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}
 
@@ -152,3 +154,61 @@ def test_cosine_costs_far_from_the_origin_are_accurate(offset):
     x, y = (points(1, 32, 3, seed=seed, dtype=torch.float32) + offset for seed in (0, 1))
     exact = cost_matrix(x.double(), y.double(), "cosine")
     torch.testing.assert_close(cost_matrix(x, y, "cosine").double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("d", [2, 16, 40])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_costs_that_carry_gradients_keep_their_digits_too(metric, d):
+    x, y = (points(2, 30, d, seed=seed, dtype=torch.float32) + 1e4 for seed in (0, 1))
+    exact = cost_matrix(x.double(), y.double(), metric)
+    found = cost_matrix(x.requires_grad_(), y, metric)
+    torch.testing.assert_close(found.detach().double(), exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [((3,), (2, 3)), ((2, 3), (3,)), ((2, 3), (2, 4)), ((5, 2, 3), (4, 2, 3)), ((2, 3), (1, 2, 3))], ids=str
+)
+def test_points_of_other_shapes_are_refused_with_both_shapes(x, y):
+    said = re.escape(
+        "x and y must be [..., k, d] and [..., m, d] with equal leading shape and d, "
+        f"got {list(x)} and {list(y)}. Flatten each point to one row first."
+    )
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        cost_matrix(torch.zeros(x), torch.zeros(y))
+
+
+def test_a_function_gives_the_costs_of_x_to_y():
+    x, y = points(2, 4, 3, seed=0), points(2, 5, 3, seed=1)
+    found = cost_matrix(x, y, lambda a, b: a.sum(-1)[..., None] - 2 * b.sum(-1)[..., None, :])
+    torch.testing.assert_close(found, x.sum(-1).unsqueeze(-1) - 2 * y.sum(-1).unsqueeze(-2))
+    half = cost_matrix(x, y, lambda a, b: torch.cdist(a, b).half())
+    assert half.dtype == torch.float32  # no matching in half precision
+
+
+@pytest.mark.parametrize(
+    ("metric", "got"),
+    [
+        (lambda a, b: a @ b.mT @ b, "[2, 4, 3]"),
+        (lambda a, b: 1.0, "float"),
+        (lambda a, b: torch.zeros(2, 5, 4), "[2, 5, 4]"),
+    ],
+    ids=["width", "float", "transposed"],
+)
+def test_a_function_that_returns_no_costs_is_refused_with_what_it_gave(metric, got):
+    said = re.escape(
+        "metric must return a tensor of costs [2, 4, 5] for points [2, 4, 3] and [2, 5, 3], "
+        f"got {got}. Return one cost per pair and keep the leading dimensions."
+    )
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        cost_matrix(points(2, 4, 3, seed=0), points(2, 5, 3, seed=1), metric)
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones():
+    said = "metric must be one of sqeuclidean, euclidean, cosine or a function of (x, y), got 'manhattan'."
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        cost_matrix(torch.zeros(2, 3), torch.zeros(2, 3), "manhattan")
+
+
+def test_apples_gpus_compute_in_float32():
+    assert widest_float(torch.device("mps")) == torch.float32
+    assert widest_float(torch.device("cpu")) == torch.float64

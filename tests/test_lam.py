@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.stats import beta, kstest
+from scipy.stats import beta, kstest, norm
 
 from kmixup import alpha_for, min_lam_sq
-from kmixup.lam import checked_alpha, draw_lam, local_lam_moments, theta_moments
+from kmixup.lam import ThetaMoments, checked_alpha, draw_lam, local_lam_moments, mean_label_entropy, theta_moments
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0, 4.0, 100.0, 1e6])
+@pytest.mark.parametrize("alpha", [0.05, 0.3, 1.0, 4.0, 100.0, 1e6, 1e11])
 def test_lam_follows_its_beta_distribution(alpha):
     lam = draw_lam(alpha, (20_000,), generator()).numpy()
     lower = lam[lam < 0.5]  # numbers near 1 are rounded to it, so the lower half is compared, at five sigma
-    assert kstest(lower, lambda v: 2 * beta.cdf(v, alpha, alpha)).pvalue > 5.7e-7
+    law = beta(alpha, alpha) if alpha < 1e9 else norm(0.5, (8 * alpha) ** -0.5)
+    assert kstest(lower, lambda v: 2 * law.cdf(v)).pvalue > 5.7e-7
     assert abs(len(lower) / 20_000 - 0.5) < 5 * 0.5 / 20_000**0.5
 
 
@@ -34,16 +35,45 @@ def test_a_tiny_alpha_leaves_lam_at_its_two_ends(alpha):
 
 @pytest.mark.parametrize("alpha", [1e31, 9e307, math.inf])
 def test_a_huge_alpha_is_one_half(alpha):
-    assert (draw_lam(alpha, (100,), generator()) == 0.5).all()
-    assert min_lam_sq(alpha) == 0.25
-    assert theta_moments(alpha).mean == 0.5
+    assert (draw_lam(alpha, (100,), generator()) - 0.5).abs().max() < 1e-15
+    assert min_lam_sq(alpha) == pytest.approx(0.25, rel=1e-15)
+    assert theta_moments(alpha) == ThetaMoments(
+        pytest.approx(0.5, rel=1e-15), pytest.approx(0, abs=1e-16), min_lam_sq(alpha)
+    )
     assert local_lam_moments(alpha) == (0.5, 0.25)
+    assert mean_label_entropy(alpha) == pytest.approx(math.log(2), rel=1e-12)
+
+
+def test_alpha_infinity_is_one_half_to_the_last_bit():
+    assert (draw_lam(math.inf, (100,), generator()) == 0.5).all()
+    assert theta_moments(math.inf) == ThetaMoments(0.5, 0.0, 0.25)
+
+
+@pytest.mark.parametrize("alpha", [1.01e8, 1e10, 1e12, 1e15])
+def test_a_large_alpha_has_the_moments_of_its_expansion(alpha):
+    gap = (4 * math.pi * alpha) ** -0.5 * (
+        1 - 1 / (8 * alpha)
+    )  # E|lam - 1/2| = 1/(a 4^a B(a, a)), by Stirling's series
+    assert theta_moments(alpha).mean - 0.5 == pytest.approx(gap, rel=1e-7, abs=1e-16)
+    assert min_lam_sq(alpha) == pytest.approx(0.25 - gap + 1 / (8 * alpha + 4), rel=1e-12)
+    if alpha < 1e12:  # beyond, alpha_for says inf
+        assert alpha_for(min_lam_sq(alpha)) == pytest.approx(alpha, rel=1e-4)
 
 
 def test_alpha_zero_never_mixes():
     assert (draw_lam(0, (100,), generator()) == 1).all()
     assert min_lam_sq(0) == 0
+    assert theta_moments(0) == ThetaMoments(1.0, 0.0, 0.0)
     assert local_lam_moments(0) == (0, 0)
+    assert mean_label_entropy(0) == 0
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 7.0])
+def test_the_mean_entropy_of_two_labels_equals_its_integral(alpha):
+    def entropy(v):
+        return -(v * math.log(v) + (1 - v) * math.log(1 - v)) * beta.pdf(v, alpha, alpha)
+
+    assert mean_label_entropy(alpha) == pytest.approx(2 * quad(entropy, 0, 0.5)[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4)])

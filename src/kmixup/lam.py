@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Beyond this alpha, lam differs from 1/2 by less than float64 can tell.
-_INFINITE = 1e30
+# Beyond this alpha, lam - 1/2 is normal, to a relative 1e-8; scipy before 1.17 loses there the digits of the exact law.
+_NORMAL = 1e8
+
+# Below this alpha, lam is 0 or 1 as far as float64 can tell; scipy before 1.17 loses the law of far smaller ones.
+_TINY = 1e-100
 
 
 def checked_alpha(alpha: Any) -> float:
@@ -60,11 +63,17 @@ def draw_lam(alpha: float, shape: tuple[int, ...], generator: torch.Generator | 
     uniform = torch.rand(shape, generator=generator, device=on, dtype=torch.float64).cpu()
     if alpha == 0:
         return torch.ones_like(uniform)
-    if alpha > _INFINITE:
-        return torch.full_like(uniform, 0.5)
-    from scipy.special import betaincinv  # imported where used: half the time of `import kmixup` otherwise
+    from scipy.special import betaincinv, ndtri  # imported where used: half the time of `import kmixup` otherwise
 
-    return torch.from_numpy(np.asarray(betaincinv(alpha, alpha, uniform.numpy())))
+    if alpha > _NORMAL:
+        lam = 0.5 + math.sqrt(_variance(alpha)) * ndtri(uniform.clamp(min=2.0**-54).numpy())
+    else:
+        lam = betaincinv(max(alpha, _TINY), max(alpha, _TINY), uniform.numpy())
+    return torch.from_numpy(np.asarray(lam))
+
+
+def _variance(alpha: float) -> float:
+    return 0.125 / (alpha + 0.5)
 
 
 def min_lam_sq(alpha: float) -> float:
@@ -88,8 +97,8 @@ def min_lam_sq(alpha: float) -> float:
     alpha = checked_alpha(alpha)
     if alpha == 0:
         return 0.0
-    if alpha > _INFINITE:
-        return 0.25
+    if alpha > _NORMAL:
+        return 0.25 - math.sqrt(2 / math.pi * _variance(alpha)) + _variance(alpha)
     from scipy.special import betainc
 
     return (alpha + 1) / (2 * alpha + 1) * float(betainc(alpha + 2, alpha, 0.5))
@@ -137,7 +146,7 @@ def mean_label_entropy(alpha: float) -> float:
         ValueError: If alpha is negative or NaN.
     """
     alpha = checked_alpha(alpha)
-    if alpha > _INFINITE:
+    if math.isinf(2 * alpha):
         return math.log(2)
     from scipy.special import digamma
 
@@ -176,11 +185,14 @@ def theta_moments(alpha: float) -> ThetaMoments:
     Paper: Lemma H.2.
     """
     nu_sq = min_lam_sq(alpha)
-    if alpha == 0 or alpha > _INFINITE:
-        return ThetaMoments(1.0 if alpha == 0 else 0.5, 0.0, nu_sq)
+    if alpha == 0:
+        return ThetaMoments(1.0, 0.0, nu_sq)
     from scipy.special import betaln
 
-    mean = 0.5 + math.exp(-alpha * math.log(4) - math.log(alpha) - float(betaln(alpha, alpha)))
+    if alpha > _NORMAL:
+        mean = 0.5 + math.sqrt(2 / math.pi * _variance(alpha))
+    else:
+        mean = 0.5 + math.exp(-alpha * math.log(4) - math.log(alpha) - float(betaln(alpha, alpha)))
     return ThetaMoments(mean, max(0.0, nu_sq - (1 - mean) ** 2), nu_sq)
 
 
@@ -204,5 +216,5 @@ def local_lam_moments(alpha: float) -> tuple[float, float]:
     Paper: Theorem 4.1.
     """
     alpha = checked_alpha(alpha)
-    mean = 0.5 if alpha > _INFINITE else alpha / (2 * alpha + 1)
+    mean = 1 / (2 + 1 / alpha) if alpha else 0.0
     return mean, mean / 2
