@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kmixup import KMixup
-from kmixup.targets import correct, soft_targets
+from kmixup.targets import correct, refuse_unknown, soft_targets
 
 Y = torch.arange(8) % 3
 
@@ -26,15 +26,31 @@ def test_class_indices_become_one_hot_in_float32(dtype, shape):
         (Y.float(), 3, ValueError, "class indices as integers; for regression targets leave num_classes out"),
         (Y.float().view(8, 1), 3, ValueError, r"must be \[B, 3\].*\[8, 1\]"),
         (Y.bool(), 3, TypeError, "y must not be bool: use y.long"),
-        (Y, None, ValueError, "num_classes is required"),
-        ({"a": Y}, 3, TypeError, "got dict.*plan.loss"),
+        (
+            Y, None, ValueError,
+            r"^num_classes is required to turn torch.int64 labels into soft targets. Use KMixup\(..., num_classes=C\), "
+            r"or plan.loss\(loss_fn, outputs, y\) with class indices, or y.float\(\) for regression targets.$",
+        ),
+        (
+            {"a": Y}, 3, TypeError,
+            r"^y must be a tensor or a numpy array, got dict. Use torch.as_tensor\(y\); labels of another structure go "
+            r"to plan.loss\(loss_fn, outputs, y\).$",
+        ),
+        (Y[0], 3, ValueError, r"got \[\]. Mixing acts on batches: mix after the DataLoader or in its collate_fn.$"),
         (Y - 1, 3, ValueError, "labels must lie in 0..2.*got 3 outside, the first -1 at row 0.*plan.loss"),
-        (Y.view(2, 2, 2), 3, ValueError, r"must have shape \[B\].*got \[2, 2, 2\]. Use plan.loss for maps"),
+        (Y.view(2, 2, 2), 3, ValueError, r"shape \[B\].*got \[2, 2, 2\]. Use plan.loss for maps of classes, floats"),
     ],
-)
+)  # fmt: skip
 def test_labels_that_cannot_be_what_they_should_are_refused(y, num_classes, error, message):
     with pytest.raises(error, match=message):
         soft_targets(y, num_classes)
+
+
+def test_labels_stay_on_their_device_where_values_cannot_be_looked_at():
+    soft = soft_targets(Y.to("meta"), 3)
+    assert soft.is_meta
+    assert soft.shape == (8, 3)
+    refuse_unknown(soft)
 
 
 def test_regression_targets_and_one_hot_maps_pass():
@@ -55,7 +71,7 @@ def test_distributions_with_nan_are_refused_where_they_would_be_mixed():
 
 # --- predictions ------------------------------------------------------------------------------------------------------
 
-WRONG = torch.where(Y.bool(), -5.0, 5.0)
+WRONG = torch.where(Y.bool(), -0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +109,7 @@ def test_only_what_is_ignored_has_no_label(dtype):
     outputs = torch.zeros(4, 2)
     assert correct(outputs, y)[1].all()
     assert correct(outputs, y, ignore_index=255)[1].tolist() == [True, True, False, True]
-    assert correct(outputs, torch.tensor([0, -100, 1, 1]))[1].tolist() == [True, False, True, True]
+    assert correct(outputs, torch.tensor([0, -100, 1, 2**32 - 100]))[1].tolist() == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
