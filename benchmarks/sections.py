@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import matching, training
+from benchmarks import couplings, matching, training
 
 SECTIONS = {
     "shapes": matching.shapes,
     "shapes-without-core": matching.shapes,  # in a process with KMIXUP_CORE=off
     "solver": matching.solver,
+    "rectangles": couplings.rectangles,
+    "couplings": couplings.couplings,
     "growth": matching.growth,
     "second-threads": matching.second_threads,
     "training": training.epochs,

@@ -19,6 +19,8 @@ from kmixup.config import config
 
 Times = dict[str, list[float]]
 
+_BESIDE = ("torchvision", "lapcpp", "lapx", "POT", "torchcfm")
+
 
 def in_turns(
     contenders: Mapping[str, Callable[[], Any]],
@@ -95,7 +97,7 @@ def environment() -> dict[str, str]:
     return {
         "processor": f"{processor}, {os.cpu_count()} cores",
         **config(),
-        **{package: metadata.version(package) for package in ("torchvision", "lapcpp", "lapx", "POT") if _has(package)},
+        **{package: metadata.version(package) for package in _BESIDE if _has(package)},
         "load average at the end (1, 5, 15 minutes)": load,
     }
 

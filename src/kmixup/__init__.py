@@ -8,6 +8,7 @@ from kmixup.assignment import Solver, assign, transport_cost
 from kmixup.calibration import Calibration, algorithm_1, calibrate, matched_sq_distance
 from kmixup.config import show_config
 from kmixup.cost import Metric, cost_matrix
+from kmixup.coupling import Coupling
 from kmixup.cutmix import CutPlan, cut
 from kmixup.diagnosis import Diagnosis, KDiagnosis
 from kmixup.diagnostics import diagnose
@@ -25,6 +26,7 @@ __version__ = "0.2.0.dev0"
 
 __all__ = [
     "Calibration",
+    "Coupling",
     "CutPlan",
     "Diagnosis",
     "Estimate",

@@ -41,7 +41,7 @@ def partners(
         try:
             return native.roll(x, order, k, str(metric), threads=torch.get_num_threads())
         except native.NotFiniteError:
-            _largest(x, "x")  # says which rows
+            largest(x, "x")  # says which rows
             raise
     order = _own_order(x) if order is None else order.expand(x.shape[:-1])
     return _meet(x, x, order, order.roll(k, -1), k, metric, solver)
@@ -72,8 +72,8 @@ def match_blocks(x: Tensor, x2: Tensor, k: int, *, metric: Metric = "sqeuclidean
         try:
             return native.match(x, x2, None, None, k, str(metric), threads=torch.get_num_threads())
         except native.NotFiniteError:
-            _largest(x, "x")
-            _largest(x2, "x2")
+            largest(x, "x")
+            largest(x2, "x2")
             raise
     order = _own_order(x)
     return _meet(x, x2, order, order, k, metric, solver)
@@ -96,15 +96,15 @@ def _own_order(x: Tensor) -> Tensor:
 def _meet(x: Tensor, x2: Tensor, left: Tensor, right: Tensor, k: int, metric: Metric, solver: Solver) -> Tensor:
     """Block b of k of ``left`` (places in x) meets block b of ``right`` (places in x2): costs, then assignments."""
     batch, d = x.shape[-2:]
-    largest = _largest(x, "x")
+    highest = largest(x, "x")
     if x2 is not x:
-        largest = torch.maximum(largest, _largest(x2, "x2"))
+        highest = torch.maximum(highest, largest(x2, "x2"))
     if k == 1:
         matched = right
     else:
         rows, columns = x.reshape(-1, d), x2.reshape(-1, d)
         if not callable(metric):
-            rows, columns = _comparable(rows, largest), _comparable(columns, largest)
+            rows, columns = _comparable(rows, highest), _comparable(columns, highest)
         first = batch * torch.arange(left[..., 0].numel(), device=x.device).view(*left.shape[:-1], 1)
         full = batch // k * k
         parts = [(slice(full), k), (slice(full, batch), batch - full)][: 2 if batch > full else 1]
@@ -134,11 +134,22 @@ def _on_host(costs: list[Tensor], k: int) -> list[Tensor]:
     return [part.view(cost.shape) for part, cost in zip(parts, costs, strict=True)]
 
 
-def _largest(x: Tensor, name: str) -> Tensor:
-    """Largest absolute value, a scalar; points that are not finite are refused by row."""
+def largest(x: Tensor, name: str) -> Tensor:
+    """Largest absolute value of points; what is not finite is refused by row.
+
+    Args:
+        x: The points, shape ``[..., B, d]``.
+        name: What they are called in messages.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: If a point is not finite (on a GPU a later error of its own).
+    """
     low, high = torch.aminmax(x)
-    largest = torch.maximum(-low, high)  # NaN if there is one
-    finite = torch.isfinite(largest)
+    highest = torch.maximum(-low, high)  # NaN if there is one
+    finite = torch.isfinite(highest)
     if x.device.type == "cuda":  # reading the answer here would be a copy to the host
         torch._assert_async(finite, f"NaN or inf in {name}")  # pyright: ignore[reportPrivateImportUsage]
     elif not finite:
@@ -149,14 +160,14 @@ def _largest(x: Tensor, name: str) -> Tensor:
             + (f" of batch {batch}" if batch else "")
             + ". Remove or impute them."
         )
-    return largest
+    return highest
 
 
-def _comparable(x: Tensor, largest: Tensor) -> Tensor:
+def _comparable(x: Tensor, highest: Tensor) -> Tensor:
     """Points whose squares neither vanish nor overflow, in float32 at least: no metric here minds a common factor."""
     x = x.float() if x.dtype.itemsize < 4 else x
-    if x.device.type == "cpu" and 1e-15 < float(largest) < 1e15:
+    if x.device.type == "cpu" and 1e-15 < float(highest) < 1e15:
         return x
-    exponent = torch.frexp(largest).exponent
+    exponent = torch.frexp(highest).exponent
     half = exponent // 2  # in two steps: the whole factor of tiny numbers is not a number
     return torch.ldexp(torch.ldexp(x, -half), half - exponent)
