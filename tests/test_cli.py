@@ -158,15 +158,21 @@ def test_train_runs_one_trial_once(folder):
         (["report", "table1", "--measure", "worst"], "measure must be one of final, best, got 'worst'."),
         (["report", "table1", "--to", "x.pdf"], "a report file ends in .md, .csv, .html"),
         (["reproduce", "figure4"], "`kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4`"),
-        (["reproduce", "figure5"], "unknown picture 'figure5'. Did you mean 'figure"),
-        (["reproduce", "table12"], "unknown recipe 'table12'. Did you mean 'table"),
-        (["claims", "table99"], "unknown recipe 'table99'. Did you mean 'table9'?"),
+        (
+            ["reproduce", "figure5"],
+            "unknown picture 'figure5'. Did you mean 'figure1', 'figure2', 'figure3' or 'figure4'?",
+        ),
+        (["reproduce", "table12"], "unknown recipe 'table12'. Did you mean 'table1', 'table2', 'table3', "),
+        (["claims", "table99"], "'table9', 'table10' or 'table11'? Known: "),
         (["train", "dataset=iris"], "model is missing: say model=NAME, one of densenet-bc, fc, lenet"),
         (["train", "dataset=iris", "model=fc", "--data-dir", "no"], "--data-dir: there is no no (from "),
         (["reproduce", "mine.toml", "--data-dir", "no"], "--data-dir: there is no no (from "),
         (["report", "table1", "--also", "no"], "--also: there is no no (from "),
         (["export", "table1"], "no runs of table1 in runs, so nothing was written."),
         (["attack", "no.json"], "the run file: there is no no.json (from "),
+        (["reproduce", "table1", "--where", "k=3"], "no cell of table1 has k=3. It has k=1,2,4,8,16."),
+        (["data", "fetch", "mnits"], "unknown data set to fetch 'mnits'. Did you mean 'mnist'?"),
+        (["claims", "table9", "--to", "mine.csv/x.md"], "mine.csv"),
         (["list", "modells"], "unknown list 'modells'. Did you mean 'models'?"),
     ],
 )
@@ -313,6 +319,8 @@ def test_list_shows_names_and_settings_with_their_defaults():
     ):
         assert expected in text
     assert "mnist" not in kmixup("list", "models").output
+    # Not on a terminal: a line each.
+    assert all(line.startswith("  ") for line in kmixup("list", "models", columns=40).output.splitlines()[1:])
 
 
 def test_version_and_shell_completion():

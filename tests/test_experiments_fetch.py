@@ -219,7 +219,7 @@ def test_every_source_has_an_address_and_a_checksum(name):
 
 
 def test_data_sets_that_are_not_fetched_are_refused():
-    with pytest.raises(ValueError, match=r"cannot be fetched\. Those that can: abalone"):
+    with pytest.raises(ValueError, match=r"unknown data set to fetch .* Known: abalone, .* Others are drawn"):
         sources("iris")
 
 

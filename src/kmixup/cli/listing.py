@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import textwrap
 from typing import Annotated
 
 from kmixup.cli.options import Help
@@ -22,10 +24,14 @@ def list_names(
     if what is not None and what not in _WHAT:
         raise ValueError(unknown("list", what, _WHAT))
     console = Console()
+    width = console.width if console.is_terminal else sys.maxsize  # elsewhere a line each: for grep
     for heading, entries in _lists(what).items():
         console.print(f"[bold]{heading}[/]")
         for name, about in entries.items():
-            console.print(f"  [bold cyan]{escape(name)}[/]  {escape(about)}", highlight=False)
+            text = textwrap.fill(about, width, initial_indent=f"  {name}  ", subsequent_indent=" " * 6)
+            console.print(
+                f"  [bold cyan]{escape(name)}[/]{escape(text[2 + len(name) :])}", highlight=False, soft_wrap=True
+            )
 
 
 def _lists(what: str | None) -> dict[str, dict[str, str]]:

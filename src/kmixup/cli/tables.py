@@ -189,7 +189,7 @@ def _draw(name: str, out: Path, epochs: int | None, refused: list[str]) -> None:
     if name in FROM_RUNS:
         raise ValueError(f"{name} is drawn from runs. {FROM_RUNS[name]}")
     if name not in PICTURES:
-        raise ValueError(unknown("picture", name, PICTURES))
+        raise ValueError(unknown("picture", name, [*PICTURES, *FROM_RUNS]))
     if epochs is not None and name != "figure1":
         refused.append("--epochs")
     if refused:

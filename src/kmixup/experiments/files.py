@@ -34,8 +34,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         _replace(draft, path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the file that was asked for, not its draft
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from kmixup.experiments.readings import AS_TRAINED, READINGS, read
-from kmixup.experiments.trial import Options, Strict, Trial, first_mistake, unknown
+from kmixup.experiments.trial import Options, Strict, Trial, first_mistake, natural, unknown
 
 __all__ = ["Cell", "Claim", "Published", "Recipe", "make_trial", "read_recipe", "recipe_names"]
 
@@ -167,8 +167,10 @@ class Recipe:
                 raise ValueError(unknown("setting", name, _SELECTABLE))
         cells = tuple(cell for cell in self.cells if cell.matches(where))
         if not cells:
-            values = {name: sorted({cell.value(name) for cell in self.cells}, key=str) for name in where}
-            raise ValueError(f"no cell of {self.name} has {where}. It has {values}.")
+            values = {name: sorted({str(cell.value(name)) for cell in self.cells}, key=natural) for name in where}
+            asked = ", ".join(f"{name}={value}" for name, value in where.items())
+            found = "; ".join(f"{name}={','.join(each)}" for name, each in values.items())
+            raise ValueError(f"no cell of {self.name} has {asked}. It has {found}.")
         return replace(self, cells=cells, claims=self.claims if len(cells) == len(self.cells) else ())
 
     def override(self, trials: int | None = None, **settings: Any) -> Recipe:
@@ -207,7 +209,7 @@ class Recipe:
 def recipe_names() -> list[str]:
     """Names of the paper's recipes that come with the package."""
     files = (resources.files("kmixup") / "paper").iterdir()
-    return sorted((file.name[:-5] for file in files if file.name.endswith(".toml")), key=_natural)
+    return sorted((file.name[:-5] for file in files if file.name.endswith(".toml")), key=natural)
 
 
 def read_recipe(name: str) -> Recipe:
@@ -311,10 +313,6 @@ def _merge(layers: Sequence[Mapping[str, Any]]) -> Options:
             # Options of a data set or model add up from layer to layer; everything else replaces.
             settings[key] = {**settings.get(key, {}), **value} if isinstance(value, dict) else value
     return settings
-
-
-def _natural(name: str) -> tuple[int, str]:
-    return int("".join(filter(str.isdigit, name)) or 0), name
 
 
 def make_trial(settings: Mapping[str, Any], recipe: str | None = None) -> Trial:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-__all__ = ["REDUCIBLE", "SCHEMA", "Options", "Strict", "Trial", "first_mistake", "unknown"]
+__all__ = ["REDUCIBLE", "SCHEMA", "Options", "Strict", "Trial", "first_mistake", "natural", "unknown"]
 
 Options = dict[str, Any]
 
@@ -31,10 +32,23 @@ _PAPERS = frozenset(
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:
-    """An error message for a name that does not exist: the nearest one that does, and the list."""
-    known = sorted(known)
+    """An error message for a name that does not exist: the nearest one that does, and the list.
+
+    Of names that differ in their number alone none is nearer than another: all are named.
+    """
+    known = sorted(known, key=natural)
     near = get_close_matches(got, known, n=1, cutoff=0.5)
-    return f"unknown {kind} {got!r}." + (f" Did you mean {near[0]!r}?" if near else "") + f" Known: {', '.join(known)}."
+    letters = re.sub(r"\d", "", got)
+    if near and letters == re.sub(r"\d", "", near[0]):
+        near = [name for name in known if re.sub(r"\d", "", name) == letters]
+    *others, last = map(repr, near or [""])
+    meant = f" Did you mean {', '.join(others)}{' or ' * bool(others)}{last}?" if near else ""
+    return f"unknown {kind} {got!r}.{meant} Known: {', '.join(known)}."
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """A key that sorts table2 before table10."""
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
 
 
 def first_mistake(error: ValidationError) -> str:

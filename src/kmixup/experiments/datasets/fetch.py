@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from kmixup.experiments.datasets.cache import cache_dir
 from kmixup.experiments.files import write_whole
+from kmixup.experiments.trial import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,9 @@ def sources(name: str) -> list[Source]:
         ValueError: If the data set is not one that is fetched.
     """
     if name not in FETCHABLE:
-        raise ValueError(f"{name!r} cannot be fetched. Those that can: {', '.join(FETCHABLE)}.")
+        raise ValueError(
+            unknown("data set to fetch", name, FETCHABLE) + " Others are drawn, come with a library, or are yours."
+        )
     return FETCHABLE[name]()
 
 
