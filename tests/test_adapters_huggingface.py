@@ -250,6 +250,19 @@ def test_token_ids_are_refused_with_the_remedy(tmp_path: Path) -> None:
         trainer.compute_loss(trainer.model, {"features": torch.ones(4, 4)})
 
 
+@pytest.mark.parametrize("off", ["alpha", "eval"])
+def test_where_nothing_is_mixed_token_ids_are_not_refused(tmp_path: Path, off: str) -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=7, n_embd=8, n_layer=1, n_head=2, n_positions=6)).eval()
+    mixer = KMixup(4, 0.0) if off == "alpha" else KMixup(4, 1.0).eval()
+    ids = torch.randint(7, (4, 6), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    expected = model(**batch).loss
+    trainer = KMixupTrainer(model, arguments(tmp_path), mixer=mixer)
+    for part in model.modules():
+        part.training = part is model  # the trainer sees train mode, dropout does not
+    torch.testing.assert_close(trainer.compute_loss(model, batch), expected)
+
+
 # --- losses and labels ------------------------------------------------------------------------------------------------
 
 

@@ -84,13 +84,14 @@ class KMixupTrainerMixin(_Base):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels, encoder, decoder = self._split(inputs)
-        if not any(isinstance(x, Tensor) and x.is_floating_point() for x in encoder.values()):
+        mixes = self.mixer.mixes  # where nothing is mixed, nothing is refused
+        if mixes and not any(isinstance(x, Tensor) and x.is_floating_point() for x in encoder.values()):
             raise TypeError(
                 f"no floating-point input to mix among {sorted(encoder)}. Token ids cannot be mixed: give the model "
                 "embeddings (inputs_embeds) or features."
             )
         plan = self.mixer.plan(encoder)
-        forward = _Forward(model, self.mixer.mix(plan, encoder))
+        forward = _Forward(model, self.mixer.mix(plan, encoder) if mixes else encoder)
         aligned = self._aligned(labels)
         loss_of: Any = self.compute_loss_func
         if loss_of is not None:
