@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 import typing
 import zipfile
 from graphlib import TopologicalSorter
@@ -211,3 +212,18 @@ def test_the_wheel_holds_the_code_the_pages_the_recipes_and_the_type_marker(tmp_
     }
     assert expected | {"kmixup/py.typed"} <= names
     assert list(tmp_path.glob("*.tar.gz"))
+
+
+def test_the_workflow_tests_every_python_that_is_claimed_and_the_oldest_with_the_lowest_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    claimed = [label.rpartition(" ")[2] for label in project["classifiers"] if re.search(r":: 3\.\d+$", label)]
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert f"python: {claimed}".replace("'", '"') in workflow
+    assert project["requires-python"] == f">={claimed[0]}"
+    oldest = workflow.partition("  oldest:")[2].partition("  wheels:")[0]
+    assert f'python-version: "{claimed[0]}"' in oldest
+    assert "--resolution lowest-direct" in oldest
+    unbounded = [
+        need for extra in project["optional-dependencies"].values() for need in extra if not re.search("[>[]", need)
+    ]
+    assert not unbounded
