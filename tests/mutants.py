@@ -27,6 +27,7 @@ pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider"]
 pytest_add_cli_args_test_selection = ["tests/test_{tests}.py"]
 timeout_multiplier = 2.0
 timeout_constant = 5.0
+process_isolation = "forkserver"
 """
 
 

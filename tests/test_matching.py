@@ -124,8 +124,17 @@ def test_a_k_that_does_not_fit_is_refused(k):
 
 
 def test_sets_of_different_shape_are_refused():
-    with pytest.raises(ValueError, match="same shape"):
+    with pytest.raises(ValueError, match=r"^x and x2 must have the same shape, got \[16, 3\] and \[12, 3\]\.$"):
         match_blocks(rand(16, 3), rand(12, 3), 4)
+
+
+@pytest.mark.parametrize("solver", ["auto", "scipy"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_points_in_half_precision_are_matched_as_in_float32(dtype, solver):
+    x, x2, order = rand(32, 40).to(dtype), rand(32, 40, seed=1).to(dtype), order_of(32)
+    found = partners(x, order, 16, solver=solver)
+    assert torch.equal(found, partners(x.double(), order, 16))
+    assert torch.equal(match_blocks(x, x2, 16, solver=solver), match_blocks(x.double(), x2.double(), 16))
 
 
 def test_points_are_never_changed_and_no_gradient_is_recorded():

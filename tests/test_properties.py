@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from kmixup import KManifoldMixup, KMixup, MixPlan, assign, cost_matrix
+from kmixup.adapters.sklearn import KMixupSampler
 
 Named = collections.namedtuple("Named", "first second")
 
@@ -277,3 +278,119 @@ def test_a_hidden_layer_is_mixed_as_if_the_rest_of_the_network_came_after(chosen
     cut = int(layer) + 1
     torch.testing.assert_close(outputs, model[cut:](definition(plan, model[:cut](x).detach())), rtol=1e-10, atol=1e-10)
     assert plan.lam.shape == (() if chosen["lam_per"] == "batch" else (batch,))
+
+
+# --- the roles of leaves ----------------------------------------------------------------------------------------------
+
+REALS = [torch.float16, torch.float32, torch.float64]
+DTYPES = {
+    "mix": [*PRECISION],
+    "own": [torch.int64, torch.bool, *REALS],
+    "drop": [torch.int64, torch.complex64],
+    **{role: [torch.bool, torch.int32, torch.int64, *REALS] for role in ("union", "intersection", "max")},
+}
+roles = st.sampled_from([(role, dtype) for role, dtypes in DTYPES.items() for dtype in dtypes])
+named = st.dictionaries(st.sampled_from("abcdef"), st.tuples(roles, shapes, layouts), max_size=4)
+
+
+def by_its_role(role: str, plan: MixPlan, x) -> torch.Tensor:
+    if role == "mix":
+        return definition(plan, x)
+    x, lam = wide(x), plan.lam.float().expand(len(plan)).view(-1, *(1,) * (torch.as_tensor(x).ndim - 1))
+    theirs = torch.where(lam == 1, x, x[plan.partner])  # a partner of weight 0 plays no part
+    own = torch.where(lam == 0, theirs, x)
+    return {"own": x, "intersection": torch.minimum(own, theirs)}.get(role, torch.maximum(own, theirs))
+
+
+@BOUNDED
+@given(named, options, batches, seeds, st.booleans(), st.booleans())
+def test_every_leaf_of_a_batch_follows_its_role_in_every_mode_and_has_its_shape_on_meta_too(
+    parts, chosen, batch, seed, training, nested
+):
+    x = torch.randn(batch, 3, generator=generator(seed))
+    y = torch.randint(3, (batch,), generator=generator(seed))
+    built = {name: leaf(batch, shape, dtype, layout, seed) for name, ((_, dtype), shape, layout) in parts.items()}
+    rules = {name: role for name, ((role, _), _, _) in parts.items()}
+    below = ("group.{}" if nested else "{}").format
+    sample = {"x": x, "y": y, **({"group": built} if nested else built)}
+    leaves = {below(name): role for name, role in rules.items()}
+    mixers = [mixer(seed, **chosen, leaves=leaves, features=lambda s: s["x"], num_classes=3) for _ in range(3)]
+    plan = quietly(lambda: mixers[0].train(training).plan(sample))
+    out = quietly(lambda: mixers[1].train(training)(sample))
+    found = out["group"] if nested else out
+    assert_near(out["y"], definition(plan, nn.functional.one_hot(y, 3)), torch.float32)
+    assert_near(out["x"], definition(plan, x), torch.float32)
+    for name, own in built.items():
+        if not mixers[0].mixes:
+            assert found[name] is own
+        elif rules[name] == "drop":
+            assert name not in found
+        else:
+            new, dtype = found[name], torch.as_tensor(own).dtype
+            assert type(new) is type(own)
+            assert new.dtype == own.dtype
+            torch.testing.assert_close(
+                wide(new),
+                by_its_role(rules[name], plan, own),
+                rtol=PRECISION.get(dtype, 0),
+                atol=4 * PRECISION.get(dtype, 0),
+            )
+    there = {name: torch.as_tensor(own).to("meta") for name, own in built.items()}
+    there = {"x": x.to("meta"), "y": y.to("meta"), **({"group": there} if nested else there)}
+    on_meta = mixers[2].train(training)(there)
+    assert set(on_meta) == set(out)
+    for name, new in (on_meta["group"] if nested else on_meta).items():
+        assert (new.is_meta, new.shape, new.dtype) == (True, found[name].shape, torch.as_tensor(found[name]).dtype)
+
+
+# --- samplers ---------------------------------------------------------------------------------------------------------
+
+sampled = st.fixed_dictionaries(
+    {
+        "k": st.integers(1, 8),
+        "alpha": st.sampled_from([0.0, 0.05, 1.0, 1e9]),
+        "pairing": st.sampled_from(["roll", "shuffle"]),
+        "lam_per": st.sampled_from(["batch", "block", "sample"]),
+        "draws": st.integers(1, 2),
+        "keep_original": st.booleans(),
+        "standardize": st.booleans(),
+    }
+)
+
+
+def rows_of(plan: MixPlan, x, kinds, y, weight, continuous: bool) -> list[tuple]:
+    """What the draws of a sampler must hold, row by row: numbers, category, target, weight."""
+    rows = []
+    for i, (j, lam) in enumerate(zip(plan.partner.tolist(), plan.lam.expand(len(plan)).tolist(), strict=True)):
+        mixed = x[i] if lam == 1 else x[j] if lam == 0 else lam * x[i] + (1 - lam) * x[j]
+        pair = [(kinds[i], y[i], lam * weight[i]), (kinds[j], y[j], (1 - lam) * weight[j])]
+        total = sum(w for *_, w in pair)
+        if kinds[i] == kinds[j] and (continuous or y[i] == y[j]):
+            pair = [(kinds[i], sum(t * w for _, t, w in pair) / total, total)]
+        rows += [(*mixed, kind, target, w) for kind, target, w in pair if w > 0]
+    return rows
+
+
+@BOUNDED
+@given(sampled, st.integers(2, 20), st.integers(1, 3), seeds, st.booleans(), st.booleans(), st.booleans())
+def test_the_rows_of_a_sampler_are_those_of_the_definition(chosen, n, d, seed, continuous, weighted, missing):
+    rng = np.random.default_rng(seed)
+    x, kinds = rng.normal(size=(n, d)), rng.integers(0, 3, n).astype(float)
+    if missing:
+        x[rng.random((n, d)) < 0.2] = np.nan
+    y = rng.normal(size=n) if continuous else rng.integers(0, 3, n)
+    weight = rng.integers(0, 3, n) + np.arange(n) % 2.0 if weighted else np.ones(n)
+    sampler = KMixupSampler(**chosen, categorical_features=[d], random_state=seed)
+    table, targets, weights = quietly(lambda: sampler.fit_resample(np.column_stack([x, kinds]), y, weight))
+    kept = weight > 0
+    x, kinds, y, weight = x[kept], kinds[kept], y[kept], weight[kept]
+    expected = []
+    if chosen["keep_original"]:
+        expected += [(*row, kind, t, w) for row, kind, t, w in zip(x, kinds, y, weight, strict=True)]
+    for plan in sampler.plans_:
+        expected += rows_of(plan, x, kinds, y, weight, continuous)
+    found = np.column_stack([table, targets, weights])
+    order = [np.lexsort(np.round(np.nan_to_num(rows, nan=99.0), 9).T) for rows in (found, np.array(expected))]
+    np.testing.assert_allclose(found[order[0]], np.array(expected)[order[1]], rtol=1e-9, atol=1e-9)
+    if not weighted:
+        assert weights.sum() == pytest.approx(n * (chosen["draws"] + chosen["keep_original"]))
