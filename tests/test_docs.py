@@ -84,6 +84,8 @@ def _bounded(arguments: list[str]) -> list[str]:
     """The same command, so that it trains for one epoch at most."""
     if arguments[0] == "train":
         return [*(word for word in arguments if not word.startswith("epochs=")), "epochs=1"]
+    if arguments[0] == "tune":
+        return [*arguments, *("--epochs", "1", "--budget", "2", "--refits", "2", "--jobs", "1")]
     return [*arguments, "--dry-run"] if arguments[0] == "reproduce" and "--dry-run" not in arguments else arguments
 
 
