@@ -62,6 +62,10 @@ def render() -> str:
         shapes=_shapes(read("shapes")),
         reference=_shapes(read("shapes-without-core")),
         solver=_solver(read("solver")),
+        rectangles=_rectangles(read("rectangles")),
+        couplings=_couplings(read("couplings")),
+        rectangles_environment=_beside("rectangles"),
+        couplings_environment=_beside("couplings"),
         most_threads=f"{max(row.value for row in read('second-threads')):.2f}",
         training=_training(read("training"), worker["k = 16 / k = 1"]),
     )
@@ -107,6 +111,27 @@ Microseconds per assignment problem, 32 problems a call, on noise, on squared di
 the plane; in brackets how many times as long as the library the package takes.
 
 {solver}
+
+## Rectangles
+
+Microseconds per problem of `match`, all problems of a batch in one call, and of packages that take one after the other,
+cut and masked beforehand; in brackets how many times as long as the library they take. *Sources*: 256 problems, 4 x 4.
+*Detections*: 300 queries and up to 20 objects, padded. *Tracks*: 50 tracks, 60 measurements, far pairs forbidden, 50
+columns for tracks that find none. *Noise*: 100 x 150.
+
+{rectangles}
+
+{rectangles_environment}
+
+## Couplings
+
+Milliseconds per batch of `Coupling(k=B).sample_plan` and of torchcfm's `OTPlanSampler("exact").sample_plan`, costs of
+all pairs included; by how much pairs are shorter than pairs at random (mean length), and the share of the second set's
+samples that is in the result.
+
+{couplings}
+
+{couplings_environment}
 
 ## In training
 
@@ -170,6 +195,47 @@ def _solver(rows: list[Row]) -> str:
         for case, got in cases.items()
     ]
     return _table(["k", "costs", "library", *packages], lines)
+
+
+def _rectangles(rows: list[Row]) -> str:
+    cases = _by_case(rows)
+    packages = [name for name in next(iter(cases.values())) if "/" not in name and name != "library"]
+    lines = [
+        [
+            f"{kind}, {problems} of {n} x {m}",
+            _short(1e6 * got["library"]),
+            *(f"{_short(1e6 * got[name])} ({_short(got[f'{name} / library'])})" for name in packages),
+        ]
+        for (problems, n, m, kind), got in cases.items()
+    ]
+    return _table(["problems", "library", *packages], lines)
+
+
+def _couplings(rows: list[Row]) -> str:
+    lines = [
+        [
+            kind,
+            f"{batch}, {d}",
+            _short(1000 * got["library"]),
+            _short(1000 * got["torchcfm"]),
+            str(got["torchcfm / library"]),
+            f"{got['shorter']:.0%}",
+            f"100% / {got['torchcfm keeps']:.0%}",
+        ]
+        for (batch, _, d, kind), got in _by_case(rows).items()
+    ]
+    head = ["sets", "B, d", "library", "torchcfm", "torchcfm / library", "shorter by", "kept: library / torchcfm"]
+    return _table(head, lines)
+
+
+def _beside(name: str) -> str:
+    """What one section was measured beside, and on how busy a machine."""
+    found = json.loads((RESULTS / f"{name}.environment.json").read_text())
+    packages = ", ".join(
+        f"{package} {found[package]}" for package in ("scipy", "lapx", "POT", "torchcfm") if package in found
+    )
+    load = next(value for key, value in found.items() if key.startswith("load average"))
+    return f"Measured on {found['processor']} with {packages}; core: {found['core']}; load average at the end {load}."
 
 
 def _training(rows: list[Row], worker: Value) -> str:
