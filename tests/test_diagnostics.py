@@ -2,7 +2,9 @@
 
 import json
 import math
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
 
+import kmixup
 from kmixup import Diagnosis, KMixup, calibrate, diagnose
 from kmixup.calibration import RULES
 
@@ -305,4 +308,14 @@ def test_it_falls_back_on_the_papers_heuristic_and_says_what_is_not_known():
     x = torch.randn(400, 3, generator=generator())
     text = diagnose(x, torch.arange(400) % 2, batches=4, generator=generator()).recommendation
     assert "start with k = 16" in text
-    assert "None of these numbers has been shown to predict a gain" in text
+
+
+def test_it_says_how_far_its_numbers_were_shown_to_predict():
+    found = tomllib.loads((Path(kmixup.__file__).parent / "evidence.toml").read_text())
+    text = " ".join(diagnose(*three_clusters(), batches=2, generator=generator()).recommendation.split())
+    distance, same = found["relative_distance"], found["same_class"]
+    assert f"rank correlations over {found['sets']} classification tables" in text
+    assert f"distance {distance['rho']:+.2f} [{distance['low']:+.2f}, {distance['high']:+.2f}]" in text
+    assert f"same class {same['rho']:+.2f}" in text
+    shown = [each["shown"] for each in (distance, same, found["intrusion"])]
+    assert ("None of these numbers was shown to predict" in text) == (not any(shown))

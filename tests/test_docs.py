@@ -133,6 +133,12 @@ def test_whether_it_helps_is_what_the_committed_runs_say() -> None:
         assert text in page.read_text(encoding="utf-8"), f"{page}: run python docs/summary.py"
 
 
+def test_when_it_helps_and_what_diagnose_says_of_it_are_what_the_committed_runs_say() -> None:
+    when = runpy.run_path(str(_ROOT / "docs" / "when.py"))
+    assert when["render"]() in when["PAGE"].read_text(encoding="utf-8"), "run python docs/when.py"
+    assert when["evidence"]() == when["EVIDENCE"].read_text(encoding="utf-8"), "run python docs/when.py"
+
+
 @pytest.mark.parametrize("page", [_ROOT / "README.md", _ROOT / "PAPER.md", *_PAGES[1:]], ids=lambda page: page.name)
 def test_relative_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)

@@ -1,0 +1,187 @@
+"""Methods tuned by validation: which setting counts on a split, what a method gains, and what predicts that. Pure.
+
+Nothing is searched inside a run: every trial is plain, and the choice is made here, from the runs' validation figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from kmixup.estimate import Estimate
+from kmixup.experiments.recipe import Recipe
+from kmixup.experiments.run import Run
+from kmixup.experiments.trial import Trial
+
+__all__ = ["MEASURES", "Choice", "Relation", "Split", "gains", "relation", "tune_by_validation"]
+
+MEASURES = ("error", "nll", "calibration_error", "noise_error")
+"""What a chosen run is judged by, on its test points: error, calibration error and error under noise in percent, the
+negative log-likelihood in nats. Less is better."""
+
+Split = tuple[str, int]
+"""A data set, as the recipe's group, and the seed of its split."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation chose.
+
+    Attributes:
+        chosen: For each split, the run of each method that counts.
+        grids: For each method, the settings that were chosen among, in words; the same on every split.
+        incomplete: Splits that were begun and lack a run of the grids: they do not count.
+    """
+
+    chosen: Mapping[Split, Mapping[str, Run]]
+    grids: Mapping[str, tuple[str, ...]]
+    incomplete: tuple[Split, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The data sets, in the order of their first split."""
+        return tuple(dict.fromkeys(group for group, _ in self.chosen))
+
+    def values(self, method: str, measure: str) -> dict[str, dict[int, float]]:
+        """A measure of the chosen runs of a method: by data set, then by seed."""
+        found: dict[str, dict[int, float]] = {group: {} for group in self.groups}
+        for (group, seed), runs in self.chosen.items():
+            found[group][seed] = _measured(runs[method], measure)
+        return found
+
+
+def tune_by_validation(recipe: Recipe, runs: Iterable[Run], methods: Sequence[str]) -> Choice:
+    """Choose, on every split and for every method, the run that errs least on the validation points.
+
+    Of equal errors the smaller negative log-likelihood decides. Where not all settings were run everywhere, those count
+    that were run on half of the splits or more, so that every split offers the same choice.
+
+    Args:
+        recipe: The data sets as groups, and all settings.
+        runs: Of its trials; others are left out.
+        methods: Names of the methods to be compared.
+
+    Returns:
+        The choice. Splits that lack a setting are named and do not count.
+    """
+    groups = {cell.settings.cell_id: cell.group for cell in recipe.cells}
+    by_split: dict[Split, dict[str, dict[str, Run]]] = {}
+    for run in runs:
+        group, method = groups.get(run.trial.cell_id), run.trial.method
+        if group is not None and method in methods:
+            split = by_split.setdefault((group, run.trial.seed), {})
+            split.setdefault(method, {})[_setting(run.trial)] = run
+    begun = {split: found for split, found in sorted(by_split.items()) if len(found) == len(methods)}
+    grids: dict[str, tuple[str, ...]] = {}
+    for method in methods:
+        counts = Counter(setting for found in begun.values() for setting in found[method])
+        grids[method] = tuple(sorted(setting for setting, count in counts.items() if 2 * count >= len(begun)))
+    order = list(recipe.groups)
+    whole = {
+        split: {method: _best(found[method][setting] for setting in grids[method]) for method in methods}
+        for split, found in sorted(begun.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+        if all(set(grids[method]) <= set(found[method]) for method in methods)
+    }
+    return Choice(whole, grids, tuple(split for split in sorted(by_split) if split not in whole))
+
+
+def gains(tuned: Choice, ours: str, theirs: str, measure: str) -> dict[str, Estimate]:
+    """By how much one method's measure is below another's: for each data set, the mean over its splits."""
+    mine, other = tuned.values(ours, measure), tuned.values(theirs, measure)
+    return {
+        group: Estimate.of([other[group][seed] - value for seed, value in mine[group].items()])
+        for group in tuned.groups
+    }
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How a number of some data sets goes with a gain on them.
+
+    Attributes:
+        rho: Spearman's rank correlation; nan if the number is the same everywhere.
+        low: Lower end of its interval: 95 %, for all the numbers that were asked about together.
+        high: Upper end.
+        skill: One minus the squared error of predicting each data set's gain from the others', by a line through the
+            ranks of the number, over that of predicting the others' mean: above 0 it predicts, else it does not.
+        n: Data sets.
+    """
+
+    rho: float
+    low: float
+    high: float
+    skill: float
+    n: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether a relation was shown, and holds for data sets that were left out."""
+        return (self.low > 0 or self.high < 0) and self.skill > 0
+
+
+def relation(numbers: Sequence[float], gained: Sequence[float], *, asked: int = 1) -> Relation:
+    """The relation of a number to a gain over data sets.
+
+    Args:
+        numbers: One per data set.
+        gained: One per data set.
+        asked: How many numbers are asked about: the intervals of all of them hold together (Bonferroni).
+
+    Raises:
+        ValueError: If there are fewer than five data sets.
+
+    Source: the interval is Bonett and Wright's (2000), on Fisher's scale.
+    """
+    x, y, n = stats.rankdata(numbers), np.asarray(gained, dtype=float), len(gained)
+    if n < 5:
+        raise ValueError(f"a relation needs at least 5 data sets, got {n}.")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Relation(math.nan, -1.0, 1.0, 0.0, n)
+    rho = float(np.corrcoef(x, stats.rankdata(y))[0, 1])
+    half = stats.norm.isf(0.025 / asked) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12))
+    return Relation(rho, math.tanh(centre - half), math.tanh(centre + half), _skill(x, y), n)
+
+
+def _skill(x: np.ndarray, y: np.ndarray) -> float:
+    ours = means = 0.0
+    for left in range(len(y)):
+        rest = np.arange(len(y)) != left
+        slope = np.cov(x[rest], y[rest])[0, 1] / x[rest].var(ddof=1) if np.ptp(x[rest]) else 0.0
+        mean = y[rest].mean()
+        ours += (y[left] - mean - slope * (x[left] - x[rest].mean())) ** 2
+        means += (y[left] - mean) ** 2
+    return float(1 - ours / means)
+
+
+def _best(runs: Iterable[Run]) -> Run:
+    def rank(run: Run) -> tuple[float, float]:
+        return (math.inf, math.inf) if run.validation is None else (run.validation.error, run.validation.nll)
+
+    return min(runs, key=rank)
+
+
+def _measured(run: Run, measure: str) -> float:
+    """A run that diverged errs everywhere."""
+    if measure == "noise_error":
+        return 100 * max(run.noise_error.values()) if run.noise_error else 100.0
+    if run.test is None:
+        return math.inf if measure == "nll" else 100.0
+    value = getattr(run.test, measure)
+    return value if measure == "nll" else 100 * value
+
+
+def _setting(trial: Trial) -> str:
+    """What tells the settings of one method apart, in words."""
+    if trial.method == "erm":
+        return f"weight decay {trial.weight_decay:g}"
+    if not trial.mixes:
+        return ", ".join(f"{name} {value:g}" for name, value in trial.method_options.items())
+    k = f"k {trial.k}, " if trial.k > 1 else ""
+    rule = f", alpha_k {trial.alpha_rule}" if trial.k > 1 and trial.alpha_rule != "none" else ""
+    return f"{k}alpha {trial.alpha:g}{rule}"
