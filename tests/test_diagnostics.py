@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 import kmixup
 from kmixup import Diagnosis, KMixup, calibrate, diagnose
@@ -319,3 +321,47 @@ def test_it_says_how_far_its_numbers_were_shown_to_predict():
     assert f"same class {same['rho']:+.2f}" in text
     shown = [each["shown"] for each in (distance, same, found["intrusion"])]
     assert ("None of these numbers was shown to predict" in text) == (not any(shown))
+
+
+# --- devices without float64 ------------------------------------------------------------------------------------------
+
+
+class AppleGPU(TorchFunctionMode):
+    """Stands for Apple's GPU: tensors of the CPU that say they are on ``mps``, and are never float64 there."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        given = tree_leaves((args, kwargs or {}))
+        there = any(isinstance(x, torch.Tensor) and hasattr(x, "on_mps") for x in given)
+        if func == torch.Tensor.device.__get__:
+            return torch.device("mps") if there else func(*args)
+        places = [str(x) for x in given if isinstance(x, (str, torch.device))]
+        here = tree_map(lambda x: "cpu" if isinstance(x, torch.device) or x == "mps" else x, (args, kwargs or {}))
+        out = func(*here[0], **here[1])
+        if func in (torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.item) or "cpu" in places:
+            return out.clone() if isinstance(out, torch.Tensor) else out
+        for part in tree_leaves(out):
+            if isinstance(part, torch.Tensor) and (there or "mps" in places):
+                assert part.dtype != torch.float64, "the MPS framework doesn't support float64"
+                part.on_mps = True
+        return out
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_on_a_device_without_float64_the_numbers_are_those_of_the_cpu(continuous):
+    x, y = three_clusters()
+    x, y = x.float(), x[:, 0].float() if continuous else y
+    expected = quick(x, y), calibrate(x, 4, 0.2, pairs=640, generator=generator())
+    with AppleGPU():
+        there = x.to("mps")
+        with pytest.raises(AssertionError, match="support float64"):
+            there.double()
+        found = quick(there, y.to("mps")), calibrate(there, 4, 0.2, pairs=640, generator=generator())
+        stats = KMixup(4, 1.0, generator=generator()).plan(there).stats(there, y.to("mps"))
+    assert 0 < stats.matched_sq_distance < stats.unmatched_sq_distance
+    assert found[1].alpha_k == pytest.approx(expected[1].alpha_k, rel=1e-4)
+    for row, same in zip(found[0].rows, expected[0].rows, strict=True):
+        assert row.sq_distance.mean == pytest.approx(same.sq_distance.mean, rel=1e-4)
+        measured, right = (
+            (row.target_sq_distance, same.target_sq_distance) if continuous else (row.intrusion, same.intrusion)
+        )
+        assert measured.mean == pytest.approx(right.mean, rel=1e-4)

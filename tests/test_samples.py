@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 import types
 
 import numpy as np
@@ -185,6 +186,14 @@ def test_images_and_videos_of_torchvision_keep_their_type():
         mixed, _ = mixer()(kind(x), Y)
         assert type(mixed) is kind
         torch.testing.assert_close(mixed.as_subclass(torch.Tensor), mixer()(x, Y)[0])
+        sample = mixer()({"seen": kind(x), "label": Y})
+        assert type(sample["seen"]) is kind
+        torch.testing.assert_close(sample["seen"].as_subclass(torch.Tensor), mixer()(x, Y)[0])
+
+
+def test_one_number_for_each_sample_is_matched_and_mixed():
+    x = rand(16)
+    torch.testing.assert_close(mixer()({"dose": x, "label": Y})["dose"], plan_of(x).mix(x))
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -240,6 +249,48 @@ def on_image(more=(), **options):
 )
 def test_what_cannot_be_right_is_refused(call, error, message):
     with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: mixer()({"a": IMAGE, "b": rand(16), "label": Y}),
+            ValueError,
+            "x must hold one floating-point tensor to match on, got 2 (a torch.float32 [16, 3, 4, 4], b torch.float32 "
+            "[16]). Choose with KMixup(features=lambda x: ...).",
+        ),
+        (
+            lambda: mixer()({"photo": IMAGE.byte(), "label": Y}),
+            TypeError,
+            "'photo' holds torch.uint8 [16, 3, 4, 4]: 8-bit images are not mixed. Convert images to float first, in "
+            "[0, 1]. Say what becomes of it: KMixup(..., leaves={'photo': ...}), one of mix, union, intersection, max, "
+            "own, drop.",
+        ),
+        (
+            lambda: mixer()({"ids": torch.zeros(16, 9).long(), "label": Y}),
+            TypeError,
+            "'ids' holds torch.int64 [16, 9]: maps of classes, category columns and token ids cannot be averaged. Say "
+            "what becomes of it: KMixup(..., leaves={'ids': ...}), one of mix, union, intersection, max, own, drop. "
+            "plan.loss takes maps of classes as labels; ids can be mixed after their embedding (KManifoldMixup).",
+        ),
+        (
+            lambda: on_image(leaves={"image": "own"}),
+            TypeError,
+            "no input is mixed of ['image', 'label'], so that labels must not be either. Give floating-point inputs: "
+            "images in [0, 1], embeddings instead of ids.",
+        ),
+        (
+            lambda: mixer()({"image": IMAGE, "class": Y}),
+            ValueError,
+            "the labels must be one of the keys ['image', 'class'], found []. "
+            'Use KMixup(labels_getter=lambda sample: sample["..."]).',
+        ),
+    ],
+)
+def test_a_refusal_says_what_came_and_what_to_do(call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
         call()
 
 

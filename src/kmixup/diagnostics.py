@@ -147,7 +147,7 @@ def diagnose(
 def _same_class(classes: Tensor | None, drawn: Sequence[Pairs]) -> Estimate | None:
     if classes is None:
         return None
-    return Estimate.of(torch.cat([(classes[own] == classes[partner]).double().mean(1) for own, partner in drawn]))
+    return Estimate.of(torch.cat([(classes[own] == classes[partner]).cpu().double().mean(1) for own, partner in drawn]))
 
 
 def _target_sq_distance(targets: Tensor | None, drawn: Sequence[Pairs]) -> Estimate | None:
@@ -175,7 +175,7 @@ def _intrusion(
                 classes[reference],
                 itself,
             )
-            shares.append(float(found.double().mean()))
+            shares.append(float(found.cpu().double().mean()))
     return Estimate.of(shares)
 
 
@@ -227,7 +227,7 @@ def _read_labels(y: Any, n: int, device: torch.device) -> _Labels:
         return _Labels(torch.from_numpy(values.argmax(1)).to(device), None)
     whole = values.dtype.kind == "f" and values.ndim == 1 and (values == np.rint(values)).all()
     if values.dtype.kind == "f" and not (whole and len(np.unique(values)) <= math.sqrt(n)):
-        return _Labels(None, torch.from_numpy(values.reshape(n, -1)).to(device, widest_float(device)))
+        return _Labels(None, torch.from_numpy(values.reshape(n, -1)).to(widest_float(device)).to(device))
     if values.ndim > 1:
         raise ValueError(
             f"y must be class indices [N] or one-hot rows [N, C], got {values.dtype} {list(values.shape)}."

@@ -311,7 +311,7 @@ class MixPlan:
         return MixStats(
             matched_sq_distance=mean_sq_distance(own, self.partner_of(x, x2)),
             unmatched_sq_distance=mean_sq_distance(own, unmatched.partner_of(x, x2)),
-            self_share=0.0 if self.from_second else float((self.partner == index).double().mean()),
+            self_share=0.0 if self.from_second else float((self.partner == index).cpu().double().mean()),
             same_class_share=None if y is None else same_class_share(self.own(y), self.partner_of(y, y2)),
         )
 

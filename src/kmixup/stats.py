@@ -49,7 +49,7 @@ def same_class_share(y: Any, partners: Any) -> float:
     y, partners = tensor_of(y), tensor_of(partners)
     if y.is_floating_point() and y.ndim > 1:
         y, partners = y.argmax(1), partners.argmax(1)
-    return float((y == partners).double().mean())
+    return float((y == partners).cpu().double().mean())
 
 
 def _flat(x: Any) -> Tensor:
