@@ -266,8 +266,8 @@ def test_a_search_that_was_killed_keeps_its_finished_trials(folder):
 
 @pytest.mark.slow
 def test_processes_share_a_search_and_find_what_one_finds(folder):
-    shared = tune(asked("grid", 4), out=folder / "two", jobs=2)
-    assert found(shared)["refits"] == found(tune(asked("grid", 4), out=folder / "one"))["refits"]
+    shared = tune(asked("grid", 2), out=folder / "two", jobs=2)
+    assert found(shared)["refits"] == found(tune(asked("grid", 2), out=folder / "one"))["refits"]
 
 
 # --- what the numbers say ---------------------------------------------------------------------------------------------
@@ -386,6 +386,6 @@ def test_the_command_refuses_what_it_cannot_search():
     def refused(*arguments):
         return str(CliRunner().invoke(app, ["tune", *arguments, "--jobs", "1"]).exception)
 
-    assert "--target names a column of a table, and there is no file" in refused("iris", "--target", "class")
+    assert "--target names a column of a table, got class for iris" in refused("iris", "--target", "class")
     assert "recipe: Input should be 'heuristic', 'xi', 'grid' or 'search'" in refused("iris", "--recipe", "best")
-    assert "unknown dataset 'irs.csv'" in refused("irs.csv")
+    assert "there is no file or folder irs.csv, and unknown dataset 'irs.csv'" in refused("irs.csv")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kmixup.cli.options import DataDir, Help
+from kmixup.cli.options import DataDir, Help, reader_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,20 +65,17 @@ def diagnose(
 
 
 def _read(source: str, target: str, classes: bool, options: dict[str, Any], data_dir: Path | None) -> tuple[Any, Any]:
-    from kmixup.experiments.datasets import DATASETS, load_data
+    from kmixup.experiments.datasets import load_data
     from kmixup.experiments.datasets.data import normalise
     from kmixup.experiments.datasets.table import whole_table
-    from kmixup.experiments.named import is_own, unknown
 
-    place = (data_dir or Path()) / source
-    if source not in DATASETS and not is_own(source) and not place.exists():
-        raise ValueError(f"there is no file or folder {place}, and {unknown('dataset', source, DATASETS)}")
-    if place.is_file() and source not in DATASETS:
+    reader = reader_of(source, data_dir)
+    if reader == "table" != source:
         x, y = whole_table(source, target, options, data_dir)
         return x, y.astype(str) if classes else y
-    if place.is_dir() and source not in DATASETS:
-        source, options = "imagefolder", {"path": source, **options}
-    data = load_data(source, data_dir, 0, options)
+    if reader == "imagefolder" != source:
+        options = {"path": source, **options}
+    data = load_data(reader, data_dir, 0, options)
     return normalise(data.x_train, data.mean, data.std), data.y_train
 
 

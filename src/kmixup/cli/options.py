@@ -45,3 +45,20 @@ def existing(path: Path | None, what: str) -> Path | None:
     if path is not None and not path.exists():
         raise ValueError(f"{what}: there is no {path} (from {Path.cwd()}).")
     return path
+
+
+def reader_of(source: str, data_dir: Path | None) -> str:
+    """What reads the data that a command was given: ``"table"``, ``"imagefolder"``, or the name itself.
+
+    Raises:
+        ValueError: If it is no file, no folder and no name.
+    """
+    from kmixup.experiments.datasets import DATASETS
+    from kmixup.experiments.named import is_own, unknown
+
+    place = (data_dir or Path()) / source
+    if source in DATASETS or is_own(source):
+        return source
+    if not place.exists():
+        raise ValueError(f"there is no file or folder {place}, and {unknown('dataset', source, DATASETS)}")
+    return "table" if place.is_file() else "imagefolder"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kmixup.cli.options import DataDir, Device, Epochs, Help, Jobs, existing
+from kmixup.cli.options import DataDir, Device, Epochs, Help, Jobs, existing, reader_of
 
 if TYPE_CHECKING:
     from kmixup.experiments.trial import Trial
@@ -91,16 +91,12 @@ def _trial(
 
     from kmixup.experiments.trial import Trial, first_mistake
 
-    place = (data_dir or Path()) / data
-    options: dict[str, Any] = {}
-    if place.is_file():
-        dataset, options = "table", {"path": data, "class_column": -1 if target is None else target}
-    elif place.is_dir():
-        dataset, options = "imagefolder", {"path": data}
-    else:
-        dataset = data
-    if target is not None and dataset != "table":
-        raise ValueError(f"--target names a column of a table, and there is no file {place}.")
+    dataset = reader_of(data, data_dir)
+    options: dict[str, Any] = {} if dataset == data else {"path": data}
+    if dataset == "table" != data:
+        options["class_column"] = -1 if target is None else target
+    elif target is not None:
+        raise ValueError(f"--target names a column of a table, got {target} for {data}.")
     values = {"dataset": dataset, "method": "erm", **shared, **given}
     values["dataset_options"] = {**options, **given.get("dataset_options", {})}
     if values["model"] == "fc":
