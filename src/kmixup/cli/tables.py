@@ -58,7 +58,9 @@ def reproduce(
 
 
 def report(
-    name: Name,
+    names: Annotated[
+        list[str] | None, Help("table1, table1a, ..., or a recipe's path (.toml); default: every table.")
+    ] = None,
     *,
     where: Where = None,
     settings: Set = None,
@@ -66,22 +68,39 @@ def report(
     out: Out = Path("runs"),
     also: Also = None,
     measure: Annotated[str, Help("final, or best: the best epoch, chosen on the test data.")] = "final",
-    to: Annotated[Path | None, Help("Write a file instead; its ending says what: .md, .csv, .html.")] = None,
+    to: Annotated[
+        Path | None, Help("Write a file instead; its ending says what: .html (a page to explore), .md, .csv, .tex.")
+    ] = None,
 ) -> None:
-    """Show what the runs say beside what the paper says. Made from run files alone."""
+    """Show what the runs say beside what the paper says. Made from run files alone.
+
+    The page: kmixup report --to report.html
+    """
     from rich.console import Console
 
-    from kmixup.experiments.report import print_report, write_report
+    from kmixup.experiments.recipe import recipe_names
+    from kmixup.experiments.report import ENDINGS, print_report, write_page, write_report
+    from kmixup.experiments.scorecard import make_scorecard
     from kmixup.experiments.summary import MEASURES, make_report
 
     if measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {measure!r}.")
-    made = make_report(_recipe(name, where, settings, reading), _runs(_store(out, also)), measure=measure)
-    if to is None:
-        print_report(made, Console())
-    else:
-        write_report(made, to)
-        _say_written([to])
+    if to is not None and to.suffix not in ENDINGS:
+        raise ValueError(f"a report file ends in {', '.join(ENDINGS)}, got {to.name!r}.")
+    page = to if to is not None and to.suffix == ".html" else None
+    if page and reading is not None:
+        raise ValueError("a page shows every reading that was run, side by side. Leave --reading out.")
+    recipes = [_recipe(name, where, settings, reading) for name in names or recipe_names()]
+    runs = _runs(_store(out, also))
+    if page is not None:
+        write_page(make_scorecard(recipes, runs, measure=measure), page)
+        return _say_written([page])
+    reports = [make_report(recipe, runs, measure=measure) for recipe in recipes]
+    if to is not None:
+        write_report(reports, to)
+        return _say_written([to])
+    for each in reports:
+        print_report(each, Console())
 
 
 def claims(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_settings", "write_whole"]
+__all__ = ["parse_settings", "type_settings", "write_whole"]
 
 # Windows refuses to replace a file that another process (a virus scanner, a reader) has open just now.
 _RENAME_PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)
@@ -79,3 +80,23 @@ def _parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return [_parse_value(part) for part in text.split(",")] if "," in text else text
+
+
+def type_settings(settings: Mapping[str, Any]) -> list[str]:
+    """The inverse of `parse_settings`: ``name=value`` for each setting, ``name.key=value`` for each option."""
+    typed = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            typed += [f"{name}.{text}" for text in type_settings(value)]
+        else:
+            typed.append(f"{name}={_type_value(value)}")
+    return typed
+
+
+def _type_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(json.dumps(each) if isinstance(each, str) else _type_value(each) for each in value)}]"
+    text = (
+        str(value).lower() if isinstance(value, bool) else f"{value:.15g}" if isinstance(value, float) else str(value)
+    )
+    return json.dumps(value) if isinstance(value, str) and _parse_value(text) != value else text

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from kmixup.experiments.files import type_settings
 from kmixup.experiments.readings import READINGS, readings_of
-from kmixup.experiments.recipe import Cell
+from kmixup.experiments.recipe import Cell, Recipe
 from kmixup.experiments.trial import Trial
 
 # What a row's name or its column says, and what no cell is about.
@@ -74,3 +76,29 @@ def protocol(cells: Sequence[Cell], varied: Sequence[str]) -> str:
 def _reading(cell: Cell) -> str:
     own = "" if cell.reading in readings_of(cell.settings) else ", but for settings of its own"
     return f"{cell.reading} ({READINGS[cell.reading].title}{own})"
+
+
+def command(recipe: Recipe, cell: Cell) -> str:
+    """The command that runs the trials of one cell, as a shell takes it: as few settings as pick the cell."""
+    chosen: dict[str, Any] = {}
+    settings = choices(recipe.cells)
+    mine = next(of for each, of in zip(recipe.cells, settings, strict=True) if each is cell)
+    for name, value in mine.items():
+        matching = [of for of in settings if of[name] == value]
+        if len(matching) < len(settings):
+            chosen[name], settings = value, matching
+    where = [word for text in type_settings(chosen) for word in ("--where", text)]
+    return shlex.join(["kmixup", "reproduce", *recipe.asked, *where])
+
+
+def choices(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What ``--where`` can choose by, of each of these cells: settings in which they differ, in a reader's order."""
+    found: list[dict[str, Any]] = [{} for _ in cells]
+    for name in dict.fromkeys(("group", "k", "alpha", *Trial.model_fields)):
+        values = [cell.value(name) for cell in cells]
+        # None has no text, and a list would be alternatives.
+        typed = not any(value is None or isinstance(value, list | tuple) for value in values)
+        if typed and any(value != values[0] for value in values):
+            for settings, value in zip(found, values, strict=True):
+                settings[name] = value
+    return found

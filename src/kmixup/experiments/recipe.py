@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from kmixup.experiments.files import type_settings
 from kmixup.experiments.readings import AS_TRAINED, READINGS, read
 from kmixup.experiments.trial import Options, Strict, Trial, first_mistake, natural, unknown
 
@@ -144,6 +145,7 @@ class Recipe:
         groups: Names of the parts of the table, with their titles.
         cells: The cells, in the order of the file.
         claims: The paper's sentences about it.
+        asked: How the command line asks for it, in words; without what picks cells.
     """
 
     name: str
@@ -153,6 +155,7 @@ class Recipe:
     groups: Mapping[str, str]
     cells: tuple[Cell, ...]
     claims: tuple[Claim, ...]
+    asked: tuple[str, ...] = ()
 
     def where(self, **where: Any) -> Recipe:
         """The same recipe with those cells only whose settings have one of these values.
@@ -187,7 +190,9 @@ class Recipe:
             cells = [_changed(cell, trials or cell.trials, settings) for cell in self.cells]
         except ValidationError as error:
             raise ValueError(first_mistake(error)) from None
-        return replace(self, cells=tuple(cells))
+        words = [word for text in type_settings(settings) for word in ("--set", text)]
+        words += ["--trials", str(trials)] if trials else []
+        return replace(self, cells=tuple(cells), asked=(*self.asked, *words))
 
     def read_as(self, reading: str) -> Recipe:
         """The same table under one reading of the paper in every cell, and under a name that says so.
@@ -196,8 +201,9 @@ class Recipe:
             ValueError: If there is no such reading.
         """
         cells = tuple(replace(cell, reading=reading) for cell in self.cells)
-        own = {cell.reading for cell in self.cells} == {reading}
-        return replace(self, cells=cells, name=self.name if own else f"{self.name}-{reading}")
+        if {cell.reading for cell in self.cells} == {reading}:
+            return replace(self, cells=cells)
+        return replace(self, cells=cells, name=f"{self.name}-{reading}", asked=(*self.asked, "--reading", reading))
 
     def all_trials(self) -> list[Trial]:
         """Every trial once, all cells of one seed before the next seed: a sweep cut short has whole tables."""
@@ -226,7 +232,7 @@ def read_recipe(name: str) -> Recipe:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"no recipe file {path}.")
-        return _parse(path.stem, path.read_text(encoding="utf-8"), str(path))
+        return replace(_parse(path.stem, path.read_text(encoding="utf-8"), name), asked=(name,))
     names = recipe_names()
     whole = next((known for known in names if name != known and name[:-1] == known), None)
     if name not in names and whole and name[len(whole) :] in read_recipe(whole).groups:
@@ -288,7 +294,7 @@ def _parse(name: str, text: str, where: str) -> Recipe:
                 raise ValueError(f"{place}: {error}") from None
     if not cells:
         raise ValueError(f"{where}: no cells.")
-    return Recipe(name, file.title, file.paper, file.note, titles, tuple(cells), tuple(file.claim))
+    return Recipe(name, file.title, file.paper, file.note, titles, tuple(cells), tuple(file.claim), (name,))
 
 
 def _cell(group: str, file: _File, layers: Sequence[Options]) -> Cell:

@@ -221,7 +221,7 @@ def export(
             )
     added = [run.thinned(points) for run in runs if run.id not in held]
     write_lines(path, [*kept, *added])
-    write_report(make_report(recipe, [*kept, *added]), path.with_suffix(".md"))
+    write_report([make_report(recipe, [*kept, *added])], path.with_suffix(".md"))
     return [path, path.with_suffix(".md")], len(kept) + len(added), len(added)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kmixup.experiments.claims import Judged
+from kmixup.experiments.claims import Judged, Measure
 from kmixup.experiments.misfit import Duel, Place, compare
 from kmixup.experiments.readings import AS_TRAINED, READINGS
 from kmixup.experiments.recipe import Recipe
@@ -61,42 +61,49 @@ class Scorecard:
     """All tables.
 
     Attributes:
-        cards: Every table with claims, under each reading that it was run in; as trained first, run or not.
+        tables: Every table, under each reading that it was run in; as trained first, run or not.
         duels: As trained against another reading: names of the table and of the other reading, and the comparison.
     """
 
-    cards: tuple[Card, ...]
+    tables: tuple[tuple[Card, ...], ...]
     duels: tuple[tuple[str, str, Duel], ...]
 
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """The tables that have claims."""
+        return tuple(card for cards in self.tables for card in cards if card.report.recipe.claims)
 
-def make_scorecard(recipes: Sequence[Recipe], runs: Sequence[Run]) -> Scorecard:
+
+def make_scorecard(recipes: Sequence[Recipe], runs: Sequence[Run], *, measure: Measure = "final") -> Scorecard:
     """Judge every claim of these tables, and compare the readings.
 
     Args:
         recipes: The tables.
         runs: Any runs; those of other recipes are left out.
+        measure: Test error after the last epoch, or of the best epoch; readings are always compared by the last.
     """
-    cards: list[Card] = []
+    tables: list[tuple[Card, ...]] = []
     duels: list[tuple[str, str, Duel]] = []
     for recipe in recipes:
-        readings = _readings(recipe, runs)
-        if recipe.claims:
-            reports = [make_report(recipe.read_as(name) if name else recipe, runs) for name in readings]
-            cards += [Card(recipe.name, name, each) for name, each in zip(readings, reports, strict=True)]
+        cards = _cards(recipe, runs, measure)
+        tables.append(cards)
         # Table 2 repeats the cells of other tables, which are compared there.
-        if readings[0] and not any(_ids(recipe) > _ids(other) for other in recipes):
+        if cards[0].reading == AS_TRAINED and not any(_ids(recipe) > _ids(other) for other in recipes):
             duels += [(recipe.name, name, duel) for name, duel in _duels(recipe, runs)]
-    return Scorecard(tuple(cards), tuple(duels))
+    return Scorecard(tuple(tables), tuple(duels))
 
 
-def _readings(recipe: Recipe, runs: Sequence[Run]) -> list[str]:
-    """As trained, and every other reading with runs of its own; none for a recipe that contrasts readings."""
+def _cards(recipe: Recipe, runs: Sequence[Run], measure: Measure) -> tuple[Card, ...]:
+    """As trained, and every other reading with runs of its own; one card of a recipe that contrasts readings."""
     main = _ids(recipe.read_as(AS_TRAINED))
     if len(main) < len(_ids(recipe)):
-        return [""]
+        return (Card(recipe.name, "", make_report(recipe, runs, measure=measure)),)
     made = {run.trial.cell_id for run in runs}
     others = [name for name in READINGS if name != AS_TRAINED and (_ids(recipe.read_as(name)) - main) & made]
-    return [AS_TRAINED, *others]
+    return tuple(
+        Card(recipe.name, name, make_report(recipe.read_as(name), runs, measure=measure))
+        for name in (AS_TRAINED, *others)
+    )
 
 
 def _ids(recipe: Recipe) -> set[str]:

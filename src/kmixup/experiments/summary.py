@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kmixup.estimate import Estimate
 from kmixup.experiments.claims import Judged, Measure, judge_claim
 from kmixup.experiments.naming import cell_name, cell_row, protocol, varied_settings
 from kmixup.experiments.recipe import Cell, Recipe
-from kmixup.experiments.run import Run
+from kmixup.experiments.run import Match, Run
 from kmixup.experiments.runs import one_origin
 from kmixup.experiments.trial import REDUCIBLE
 
@@ -63,6 +64,25 @@ class CellReport:
         """Ours minus published; None if either is missing."""
         published = self.cell.published.error
         return None if self.mean is None or published is None else self.mean - published
+
+    @property
+    def attacked(self) -> dict[str, Estimate]:
+        """Error in percent under FGSM, by epsilon in 1/255."""
+        return _by_size([run.attack_error for run in self.runs])
+
+    @property
+    def noisy(self) -> dict[str, Estimate]:
+        """Error in percent under Gaussian noise, by standard deviation."""
+        return _by_size([run.noise_error for run in self.runs])
+
+    @property
+    def match(self) -> Match | None:
+        """What the matching did, on average over the runs that say so; None without one."""
+        found = [run.match for run in self.runs if run.match is not None]
+        means = {
+            name: float(np.mean([getattr(match, name) for match in found])) for name in Match.model_fields if found
+        }
+        return Match(**means) if found else None
 
     @property
     def marks(self) -> dict[str, str]:
@@ -117,6 +137,11 @@ class CellReport:
         spread = f" ± {np.std(errors, ddof=1) / math.sqrt(n):.2f}" if n > 1 else ""
         count = f"{n} of {trials}" if n < trials else str(n)
         return f"{np.mean(errors):.2f}{spread} ({'; '.join([count, *self.marks])})"
+
+
+def _by_size(errors: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    sizes = sorted({size for of in errors for size in of}, key=float)
+    return {size: Estimate.of([100 * of[size] for of in errors if size in of]) for size in sizes}
 
 
 @dataclass(frozen=True)

@@ -6,63 +6,18 @@ kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4      draws F
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kmixup.experiments.naming import cell_name, varied_settings
-from kmixup.experiments.run import Run
+from kmixup.experiments.curves import CurveName, band
+from kmixup.experiments.files import type_settings
+from kmixup.experiments.naming import cell_name, choices, varied_settings
 from kmixup.experiments.summary import CellReport, Report
 from kmixup.style import WIDTH, series, style
 
 _MOST = 10  # lines that can be told apart in one panel
-
-Measure = Literal["train_accuracy", "test_error", "train_loss"]
-
-
-@dataclass(frozen=True)
-class Band:
-    """A learning curve over several trials.
-
-    Attributes:
-        epochs: From 1, shape ``[n]``.
-        mean: Over trials, shape ``[n]``.
-        spread: Standard deviation over trials, shape ``[n]``; zero for one trial.
-        trials: How many.
-    """
-
-    epochs: np.ndarray
-    mean: np.ndarray
-    spread: np.ndarray
-    trials: int
-
-
-def band(runs: Sequence[Run], measure: Measure) -> Band:
-    """Mean and standard deviation of a curve over runs, at the epochs that all of them have.
-
-    Args:
-        runs: Of one cell; diverged runs are left out.
-        measure: Which curve. Accuracies and errors are shares.
-
-    Raises:
-        ValueError: If no run is left, or the runs have no epoch in common.
-    """
-    curves = []
-    for run in runs:
-        if not run.diverged:
-            values = getattr(run.curves, measure)
-            curves.append(dict(zip(run.curves.epochs or range(1, len(values) + 1), values, strict=True)))
-    common = sorted(set.intersection(*map(set, curves))) if curves else []
-    if not common:
-        raise ValueError(f"there must be runs with epochs in common to draw a curve, got {len(curves)} that finished.")
-    values = np.array([[curve[epoch] for epoch in common] for curve in curves])
-    return Band(
-        np.array(common), values.mean(0), values.std(0, ddof=1) if len(values) > 1 else values[0] * 0, len(values)
-    )
 
 
 def training_curves(report: Report) -> Figure:
@@ -92,7 +47,7 @@ def training_curves(report: Report) -> Figure:
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         test, train = figure.subplots(1, 2, sharex=True)
         for cell, look in zip(cells, series(), strict=False):
-            places: tuple[tuple[Axes, Measure], ...] = ((test, "test_error"), (train, "train_accuracy"))
+            places: tuple[tuple[Axes, CurveName], ...] = ((test, "test_error"), (train, "train_accuracy"))
             for axes, measure in places:
                 drawn = band(cell.runs, measure)
                 mean = 100 * (1 - drawn.mean if measure == "test_error" else drawn.mean)
@@ -113,9 +68,10 @@ def training_curves(report: Report) -> Figure:
 
 def _choices(cells: Sequence[CellReport]) -> str:
     """Settings in which these differ, as ``--where`` takes them."""
-    found: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for name in ("group", "dataset", "model", "method", "k", "alpha"):
-            value = cell.cell.value(name)
-            found.setdefault(name, {})[f"{value:g}" if isinstance(value, float) else str(value)] = None
-    return "; ".join(f"{name}={','.join(values)}" for name, values in found.items() if len(values) > 1)
+    found: dict[str, list[str]] = {}
+    for settings in choices([cell.cell for cell in cells]):
+        for text in type_settings(settings):
+            name, _, value = text.partition("=")
+            found.setdefault(name, []).append(value)
+    several = {name: dict.fromkeys(values) for name, values in found.items()}
+    return "; ".join(f"{name}={','.join(values)}" for name, values in several.items() if len(values) > 1)

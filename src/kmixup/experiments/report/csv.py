@@ -1,55 +1,72 @@
-"""Reports as CSV: a row a cell, a column for every setting in which cells differ."""
+"""Reports as CSV, ready for pandas: a row a cell, a column for every setting in which cells differ, plain numbers."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from kmixup.experiments.naming import flat_settings, varied_settings
+from kmixup.experiments.naming import command, flat_settings, varied_settings
+from kmixup.experiments.run import Match
 from kmixup.experiments.summary import CellReport, Report
 
 _SETTINGS = ("dataset", "model", "method", "k", "alpha", "metric", "alpha_rule")
-_NUMBERS = (
-    *("alpha_k", "xi_half", "xi_published", "error", "std_error", "n", "diverged", "published", "difference"),
-    *("nll", "calibration_error", "seconds"),
-)
 
 
-def to_csv(report: Report) -> str:
-    """The report as CSV, a row a cell."""
-    varied = [name for name in varied_settings([cell.cell.settings for cell in report.cells]) if name not in _SETTINGS]
+def to_csv(reports: Sequence[Report]) -> str:
+    """The reports as one CSV, a row a cell; what is missing is empty."""
+    settings = [cell.cell.settings for report in reports for cell in report.cells]
+    varied = [name for name in varied_settings(settings) if name not in _SETTINGS]
+    rows = []
+    for report in reports:
+        for cell in report.cells:
+            flat = flat_settings(cell.cell.settings)
+            who = {"table": report.recipe.name, "group": cell.cell.group, "reading": cell.cell.reading}
+            who |= {name: flat.get(name) for name in (*_SETTINGS, *varied)}
+            about = {"note": "; ".join(cell.notes), "command": command(report.recipe, cell.cell)}
+            rows.append(who | _numbers(cell) | _by_size(cell) | about)
+    # Attacks differ from table to table: what any cell has is a column; what comes last, comes last.
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("note", "command"))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("table", "group", *_SETTINGS, *varied, *_NUMBERS, "note"))
-    for cell in report.cells:
-        settings = flat_settings(cell.cell.settings)
-        who = [report.recipe.name, cell.cell.group, *(_plain(settings.get(name)) for name in (*_SETTINGS, *varied))]
-        writer.writerow([*who, *map(_plain, _numbers(cell)), "; ".join(cell.notes)])
+    writer.writerow([*names, "note", "command"])
+    writer.writerows([_plain(row.get(name)) for name in (*names, "note", "command")] for row in rows)
     return text.getvalue()
 
 
-def _numbers(cell: CellReport) -> list[float | None]:
-    runs = cell.runs
-    alpha_k = [run.alpha_k for run in runs if run.alpha_k is not None]
-    xi = [run.xi for run in runs if run.xi is not None]
+def _numbers(cell: CellReport) -> dict[str, float | None]:
+    runs, match = cell.runs, cell.match
     tests = [run.test for run in runs if run.test is not None]
-    return [
-        float(np.mean(alpha_k)) if alpha_k else None,
-        float(np.mean(xi)) / 2 if xi else None,
-        cell.cell.published.xi,
-        cell.mean,
-        cell.std_error,
-        cell.n,
-        sum(run.diverged for run in runs),
-        cell.cell.published.error,
-        cell.difference,
-        float(np.mean([test.nll for test in tests])) if tests else None,
-        float(np.mean([100 * test.calibration_error for test in tests])) if tests else None,
-        float(np.mean([run.seconds.total for run in runs])) if runs else None,
-    ]
+    half_xi = _mean([run.xi / 2 for run in runs if run.xi is not None])
+    return {
+        "alpha_k": _mean([run.alpha_k for run in runs if run.alpha_k is not None]),
+        "xi_half": half_xi,
+        "xi_published": cell.cell.published.xi,
+        "error": cell.mean,
+        "std_error": cell.std_error,
+        "n": cell.n,
+        "diverged": sum(run.diverged for run in runs),
+        "published": cell.cell.published.error,
+        "difference": cell.difference,
+        "nll": _mean([test.nll for test in tests]),
+        "calibration_error": _mean([100 * test.calibration_error for test in tests]),
+        "seconds": _mean([run.seconds.total for run in runs]),
+        **{name: getattr(match, name, None) for name in Match.model_fields},
+    }
+
+
+def _by_size(cell: CellReport) -> dict[str, float]:
+    """Columns such as ``fgsm_4``, ``fgsm_4_published`` and ``noise_0.1``, in percent."""
+    found = {f"fgsm_{size}": estimate.mean for size, estimate in cell.attacked.items()}
+    found |= {f"fgsm_{size}_published": error for size, error in cell.cell.published.attack.items()}
+    return found | {f"noise_{size}": estimate.mean for size, estimate in cell.noisy.items()}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _plain(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kmixup.experiments.claims import Judged
 from kmixup.experiments.misfit import Duel
@@ -11,26 +12,62 @@ from kmixup.experiments.readings import READINGS
 from kmixup.experiments.scorecard import Card, Scorecard
 from kmixup.experiments.verdicts import OUTCOMES
 
-__all__ = ["claims_to_markdown", "fill", "fill_page", "readings_to_markdown", "scorecard_to_markdown"]
+__all__ = [
+    "KINDS",
+    "Section",
+    "claims_to_markdown",
+    "fill",
+    "fill_page",
+    "readings_to_markdown",
+    "scorecard_to_markdown",
+    "sections",
+    "words",
+]
 
+_NOTHING = ("Nothing.", "Nothing yet.")
+KINDS = {"paper": "", "weaker": "a weaker sentence than the paper's", "ours": "not the paper's"}
 _HEADINGS = {"held": "What holds", "contradicted": "What is contradicted", "undecided": "What is open"}
 
 
-def scorecard_to_markdown(scorecard: Scorecard) -> str:
+@dataclass(frozen=True)
+class Section:
+    """A part of the scorecard, for all writers. Texts have Markdown's ``**`` and backquotes.
+
+    Attributes:
+        heading: Empty for the first.
+        text: A paragraph; or none, empty.
+        head: Of its table; or none.
+        rows: Of its table.
+        items: A list below; what it says if there is nothing is an item too.
+    """
+
+    heading: str
+    text: str = ""
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    items: tuple[str, ...] = ()
+
+
+def sections(scorecard: Scorecard) -> list[Section]:
     """One page: counts, a row a table and reading, what holds, is contradicted, is open, and what it would take."""
     cards = scorecard.cards
-    lines = [_headline(cards), "", *_coverage(cards), ""]
+    parts = [_coverage(cards)]
     for outcome, heading in _HEADINGS.items():
         found = [(card, judged) for card, judged in _news(cards) if judged.outcome == outcome]
-        lines += [f"### {heading}", ""]
-        lines += [f"- {_place(card)}: {judged.claim.text} {_brief(judged)}" for card, judged in found] or [
-            "Nothing yet."
-        ]
-        lines.append("")
-    lines += ["### What was not tested", "", *_untested(cards), ""]
-    lines += ["### What the paper's own tables do not bear", "", *_not_borne(cards), ""]
-    lines += ["### Which reading explains the published numbers best", "", readings_to_markdown(scorecard)]
-    return "\n".join(lines).rstrip() + "\n"
+        items = [f"{_place(card)}: {judged.claim.text} {_brief(judged)}" for card, judged in found]
+        parts.append(Section(heading, items=tuple(items) or ("Nothing yet.",)))
+    parts.append(Section("What was not tested", items=_untested(cards)))
+    parts.append(Section("What the paper's own tables do not bear", items=_not_borne(cards)))
+    return [*parts, _readings(scorecard)]
+
+
+def scorecard_to_markdown(scorecard: Scorecard) -> str:
+    """The scorecard, its parts one below the other."""
+    parts = []
+    for section in sections(scorecard):
+        parts += [f"### {section.heading}", ""] if section.heading else []
+        parts += [_markdown(section), ""]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def claims_to_markdown(scorecard: Scorecard) -> str:
@@ -39,7 +76,7 @@ def claims_to_markdown(scorecard: Scorecard) -> str:
     lines += ["## Scorecard", "", scorecard_to_markdown(scorecard)]
     for card in scorecard.cards:
         lines += [
-            f"## {card.table}: {card.report.recipe.title}{f', {_words(card.reading)}' if card.reading else ''}",
+            f"## {card.table}: {card.report.recipe.title}{f', {words(card.reading)}' if card.reading else ''}",
             "",
         ]
         lines += [f"Run: {card.coverage}.", "", *claims_table(card.judged), ""]
@@ -48,29 +85,17 @@ def claims_to_markdown(scorecard: Scorecard) -> str:
 
 def claims_table(judged: Sequence[Judged]) -> list[str]:
     """Claims with their verdicts and numbers, as lines of a table."""
-    kinds = {"paper": "", "weaker": " *(a weaker sentence than the paper's)*", "ours": " *(not the paper's)*"}
-    rows = [f"| {j.claim.text}{kinds[j.claim.source]} | **{j.outcome}** | {j.detail} |" for j in judged]
+    rows = [
+        f"| {j.claim.text}{f' *({KINDS[j.claim.source]})*' if KINDS[j.claim.source] else ''} "
+        f"| **{j.outcome}** | {j.detail} |"
+        for j in judged
+    ]
     return ["| claim | verdict | numbers |", "|---|---|---|", *rows]
 
 
 def readings_to_markdown(scorecard: Scorecard) -> str:
     """The readings compared, in a table and a sentence each; claims no more than the runs carry."""
-    duels = scorecard.duels
-    if not duels:
-        return "No two readings have been run on the same cells yet.\n"
-    head = "| table | cells | as trained against | misfit in points | likelihood ratio | without one data set |"
-    rows = []
-    for table, other, duel in duels:
-        without = "; ".join(f"{data}: {_ratio(ratio)}" for data, ratio in duel.without.items()) or "one data set only"
-        misfit = f"{duel.misfit[0]:.2f} against {duel.misfit[1]:.2f}"
-        rows.append(f"| {table} | {duel.cells} | {other} | {misfit} | {_ratio(duel.ratio)} | {without} |")
-    text = (
-        "Misfit: root mean square of ours less printed. The ratio is the likelihood of the printed numbers as trained "
-        "over that under the other reading, with both standard errors and a variance between laboratories (that of "
-        "the cells which the readings share, or what the better reading leaves, if that is more); its range is over "
-        "how far the cells of a data set share that variance. Above 1 it speaks for training with alpha itself."
-    )
-    return "\n".join([text, "", head, "|---" * 6 + "|", *rows, "", *(_sentence(*each) for each in duels)]) + "\n"
+    return _markdown(_readings(scorecard)) + "\n"
 
 
 def fill(text: str, name: str, body: str) -> str:
@@ -98,7 +123,7 @@ def fill_page(text: str, scorecard: Scorecard) -> str:
     """
     runs: dict[str, list[str]] = {}
     for card in scorecard.cards:
-        runs.setdefault(card.table, []).append(f"{card.coverage}, {_words(card.reading)}")
+        runs.setdefault(card.table, []).append(f"{card.coverage}, {words(card.reading)}")
 
     def run_of(match: re.Match[str]) -> str:
         if match[2] not in runs:
@@ -107,6 +132,37 @@ def fill_page(text: str, scorecard: Scorecard) -> str:
 
     text = re.sub(r"(<!-- run of (\S+) -->).*?(<!-- end of run -->)", run_of, text)
     return fill(text, "scorecard", scorecard_to_markdown(scorecard))
+
+
+def _markdown(section: Section) -> str:
+    """All but the heading."""
+    parts = [section.text] if section.text else []
+    if section.head:
+        rows = [f"| {' | '.join(row)} |" for row in (section.head, *section.rows)]
+        parts.append("\n".join([rows[0], "|---" * len(section.head) + "|", *rows[1:]]))
+    if section.items:
+        alone = len(section.items) == 1 and section.items[0] in _NOTHING
+        parts.append(section.items[0] if alone else "\n".join(f"- {item}" for item in section.items))
+    return "\n\n".join(parts)
+
+
+def _readings(scorecard: Scorecard) -> Section:
+    heading, duels = "Which reading explains the published numbers best", scorecard.duels
+    if not duels:
+        return Section(heading, "No two readings have been run on the same cells yet.")
+    head = ("table", "cells", "as trained against", "misfit in points", "likelihood ratio", "without one data set")
+    rows = []
+    for table, other, duel in duels:
+        without = "; ".join(f"{data}: {_ratio(ratio)}" for data, ratio in duel.without.items()) or "one data set only"
+        misfit = f"{duel.misfit[0]:.2f} against {duel.misfit[1]:.2f}"
+        rows.append((table, str(duel.cells), other, misfit, _ratio(duel.ratio), without))
+    text = (
+        "Misfit: root mean square of ours less printed. The ratio is the likelihood of the printed numbers as trained "
+        "over that under the other reading, with both standard errors and a variance between laboratories (that of "
+        "the cells which the readings share, or what the better reading leaves, if that is more); its range is over "
+        "how far the cells of a data set share that variance. Above 1 it speaks for training with alpha itself."
+    )
+    return Section(heading, text, head, tuple(rows), tuple(_sentence(*each) for each in duels))
 
 
 def _sentences(cards: Sequence[Card]) -> list[tuple[Card, Judged]]:
@@ -129,13 +185,13 @@ def _headline(cards: Sequence[Card]) -> str:
     )
 
 
-def _coverage(cards: Sequence[Card]) -> list[str]:
+def _coverage(cards: Sequence[Card]) -> Section:
     rows = []
     for card in cards:
         found = [judged.outcome for judged in card.judged if judged.claim.source == "paper"]
-        counts = " | ".join(str(found.count(outcome)) for outcome in OUTCOMES)
-        rows.append(f"| {card.table} | {_words(card.reading)} | {card.coverage} | {counts} |")
-    return [f"| table | reading | run | {' | '.join(OUTCOMES)} |", "|---" * 7 + "|", *rows]
+        counts = (str(found.count(outcome)) for outcome in OUTCOMES)
+        rows.append((card.table, words(card.reading), card.coverage, *counts))
+    return Section("", _headline(cards), ("table", "reading", "run", *OUTCOMES), tuple(rows))
 
 
 def _brief(judged: Judged) -> str:
@@ -147,7 +203,7 @@ def _brief(judged: Judged) -> str:
     return f"({numbers}{reduced}{remedy})"
 
 
-def _untested(cards: Sequence[Card]) -> list[str]:
+def _untested(cards: Sequence[Card]) -> tuple[str, ...]:
     lines = []
     for card in cards:
         found = [j.verdict for j in card.judged if j.outcome == "not tested" and j.claim.source == "paper"]
@@ -158,20 +214,20 @@ def _untested(cards: Sequence[Card]) -> list[str]:
         takes = [f"{' to '.join(map(str, dict.fromkeys((known[0], known[-1]))))} seeds would decide"] if known else []
         takes += [f"{beyond} would take more than 1000"] if beyond else []
         count = "1 sentence" if len(found) == 1 else f"{len(found)} sentences"
-        lines.append(f"- {_place(card)}: {count}; {', '.join(takes)} (`{_command(card)}`)")
-    return lines or ["Nothing."]
+        lines.append(f"{_place(card)}: {count}; {', '.join(takes)} (`{_command(card)}`)")
+    return tuple(lines) or ("Nothing.",)
 
 
-def _not_borne(cards: Sequence[Card]) -> list[str]:
+def _not_borne(cards: Sequence[Card]) -> tuple[str, ...]:
     found = [(c, j) for c, j in _sentences(cards) if c.main and j.verdict.borne is False]
     lines = []
     for card, judged in found:
         v = judged.verdict
         against = f", where more than {v.margin:g} is claimed" if v.margin else ""
         lines.append(
-            f"- {_place(card)}: {judged.claim.text} By its printed numbers the effect is {v.published:+.2f}{against}."
+            f"{_place(card)}: {judged.claim.text} By its printed numbers the effect is {v.published:+.2f}{against}."
         )
-    return lines or ["Nothing."]
+    return tuple(lines) or ("Nothing.",)
 
 
 def _sentence(table: str, other: str, duel: Duel) -> str:
@@ -187,7 +243,7 @@ def _sentence(table: str, other: str, duel: Duel) -> str:
         better, worse = sides if duel.ratio[0] > 1 else sides[::-1]
         turning = [d for d, (low, high) in duel.without.items() if low <= 1 <= high or (low > 1) != (duel.ratio[0] > 1)]
         says = f"{better} fits the printed numbers better than {worse}, but that hangs on {', '.join(turning)}"
-    return f"- {table}: {says}."
+    return f"{table}: {says}."
 
 
 def _ratio(ratio: tuple[float, float]) -> str:
@@ -195,7 +251,8 @@ def _ratio(ratio: tuple[float, float]) -> str:
     return " to ".join(dict.fromkeys(words))
 
 
-def _words(reading: str) -> str:
+def words(reading: str) -> str:
+    """A reading's name in prose; of a recipe that contrasts readings, that it has several."""
     return reading.replace("-", " ") if reading in READINGS else "several"
 
 
@@ -205,4 +262,4 @@ def _command(card: Card) -> str:
 
 
 def _place(card: Card) -> str:
-    return card.table if card.main else f"{card.table} {_words(card.reading)}"
+    return card.table if card.main else f"{card.table} {words(card.reading)}"
