@@ -156,7 +156,8 @@ def test_train_runs_one_trial_once(folder):
         (["reproduce", "table1", "--where", "kk=1"], "unknown setting 'kk'. Did you mean 'k'?"),
         (["train", "dataset=irsi", "model=fc"], "unknown dataset 'irsi'. Did you mean 'iris'?"),
         (["report", "table1", "--measure", "worst"], "measure must be one of final, best, got 'worst'."),
-        (["report", "table1", "--to", "x.pdf"], "a report file ends in .md, .csv, .html"),
+        (["report", "table1", "--to", "x.pdf"], "a report file ends in .md, .csv, .tex, .html"),
+        (["report", "table1", "--reading", "as-printed", "--to", "x.html"], "a page shows every reading that was run"),
         (["reproduce", "figure4"], "`kmixup curves table9 --where k=1,32 --where alpha=1,10 --to figure4`"),
         (
             ["reproduce", "figure5"],

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kmixup.experiments import locks
-from kmixup.experiments.files import write_whole
+from kmixup.experiments.files import parse_settings, type_settings, write_whole
 from kmixup.experiments.locks import hold, is_held
 
 
@@ -82,3 +82,16 @@ def test_without_locks_in_the_system_no_file_is_made_that_could_not_be_removed(t
         assert mine
         assert list(tmp_path.iterdir()) == []
     assert not is_held(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"k": 16, "alpha": 0.1, "metric": "euclidean", "channels_last": True},
+        {"alpha": float("inf"), "group": "1", "model": "mine:f"},
+        {"group": "a,b", "dataset": "true", "model_options": {"hidden": [120, 84], "widths": ["a", "1"]}},
+        {"group": "", "dataset_options": {"path": 'with "quotes" and = signs.csv'}},
+    ],
+)
+def test_settings_are_typed_as_they_are_read(settings):
+    assert parse_settings(type_settings(settings)) == settings

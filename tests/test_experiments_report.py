@@ -15,10 +15,12 @@ from kmixup.experiments.report import (
     to_csv,
     to_html,
     to_markdown,
+    write_page,
     write_report,
 )
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
 from kmixup.experiments.runs import RunStore
+from kmixup.experiments.scorecard import make_scorecard
 from kmixup.experiments.summary import grids, make_report
 
 RECIPE = """
@@ -111,7 +113,7 @@ def test_a_reduced_protocol_says_so_and_is_never_averaged_with_the_full_one(reci
     assert reduced.cells[0].notes == ["epochs 3 instead of 10", "train_size 50 instead of all"]
     assert reduced.cells[0].text().endswith("(4; epochs 3 of 10; train_size 50 of all)")
     assert "(2 cells, 2 of them of a reduced protocol)" in to_markdown(reduced)
-    for text in (to_markdown(reduced), to_csv(reduced), to_html(reduced)):
+    for text in (to_markdown(reduced), to_csv([reduced]), to_html(make_scorecard([recipe], short))):
         assert "epochs 3 instead of 10" in text
     longer = make_report(recipe, short + runs_of(recipe, by_k, seeds=1, epochs=5, train_size=50))
     assert longer.cells[0].n == 1
@@ -127,7 +129,7 @@ def test_each_part_says_how_far_it_is_from_the_paper(recipe):
     gaps = [abs(8.15 - 3.0), abs(0.65 - 1.0)]
     expected = f"Mean absolute difference from the published numbers: {np.mean(gaps):.2f} points (2 cells)."
     assert expected in to_markdown(report)
-    assert expected in to_html(report)
+    assert expected in to_html(make_scorecard([recipe], runs_of(recipe, by_k)))
     assert "Mean absolute" not in to_markdown(make_report(recipe, []))
 
 
@@ -138,7 +140,7 @@ def test_a_missing_number_is_a_dash_and_never_a_zero(recipe):
     empty = make_report(recipe, [])
     assert empty.cells[0].text() == "—"
     assert [judged.outcome for judged in empty.verdicts] == ["not tested"]
-    rows = list(csv.DictReader(io.StringIO(to_csv(empty))))
+    rows = list(csv.DictReader(io.StringIO(to_csv([empty]))))
     assert rows[0]["error"] == rows[2]["published"] == rows[0]["difference"] == ""
 
 
@@ -158,22 +160,11 @@ def test_the_printed_xi_stands_beside_half_of_ours(recipe):
 
 
 def test_csv_has_a_row_a_cell_with_plain_numbers(recipe):
-    rows = list(csv.DictReader(io.StringIO(to_csv(make_report(recipe, runs_of(recipe, by_k))))))
+    rows = list(csv.DictReader(io.StringIO(to_csv([make_report(recipe, runs_of(recipe, by_k))]))))
     assert len(rows) == 7
     assert float(rows[3]["error"]) == pytest.approx(0.65)
     assert float(rows[3]["published"]) == 1.0
     assert (rows[3]["k"], rows[3]["n"], rows[3]["method"]) == ("16", "4", "k-mixup")
-
-
-def test_html_is_one_page_escaped_and_without_outside_resources(recipe):
-    page = to_html(make_report(recipe, runs_of(recipe, by_k)))
-    assert "Mine &lt;b&gt;" in page
-    assert "A note &amp; more." in page
-    assert "<b>" not in page.replace("<td><b>", "")
-    assert "http" not in page
-    assert page.count('class="heat" style="background:hsl') == 7
-    assert page.count("<i style=") == 3  # the legend
-    assert page.count("<table>") == page.count("<div><table>")  # wide tables scroll by themselves on a narrow screen
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])
@@ -223,7 +214,7 @@ def test_cells_that_differ_in_any_setting_have_a_row_of_their_own_that_names_it(
         "k = 4, model_options.hidden = [64], lr = 0.01",
     )
     assert [cell.mean for cell in grid.cells.values()] == pytest.approx([0.6, 1.5, 1.5, 1.5])
-    rows = list(csv.DictReader(io.StringIO(to_csv(report))))
+    rows = list(csv.DictReader(io.StringIO(to_csv([report]))))
     assert [(row["lr"], row["model_options.hidden"]) for row in rows[:3]] == [
         ("0.001", "[4]"),
         ("0.01", "[4]"),
@@ -236,7 +227,7 @@ def test_no_cell_of_a_table_is_left_out_of_its_report(name):
     report = make_report(read_recipe(name), [])
     shown = [cell for grid in grids(report) for cell in (*grid.cells.values(), *(cell for _, cell in grid.unmixed))]
     assert sorted(map(id, shown)) == sorted(map(id, report.cells))
-    assert len(to_csv(report).splitlines()) == len(report.cells) + 1
+    assert len(to_csv([report]).splitlines()) == len(report.cells) + 1
 
 
 def test_a_report_says_how_it_was_trained_and_where_its_runs_are_from(recipe):
@@ -268,7 +259,7 @@ def test_a_report_on_splits_of_ones_own_file_says_that_they_share_samples(recipe
 def test_a_report_says_which_reading_alpha_followed(recipe):
     assert "Reading: as-trained (alpha itself, whatever k)." in to_markdown(make_report(recipe, []))
     printed = make_report(recipe.read_as("as-printed"), [])
-    assert "Reading: as-printed (alpha_k by Algorithm 1, so that xi is that of k = 1)." in to_html(printed)
+    assert "Reading: as-printed (alpha_k by Algorithm 1, so that xi is that of k = 1)." in to_markdown(printed)
     own = make_report(recipe.override(alpha_rule="sqrt"), [])
     assert "Reading: as-trained (alpha itself, whatever k, but for settings of its own)." in to_markdown(own)
 
@@ -290,11 +281,13 @@ def test_an_alpha_that_stopped_short_is_marked_beside_the_number(recipe):
 
 def test_write_report_goes_by_the_ending(recipe, tmp_path):
     report = make_report(recipe, [])
-    for ending in ("md", "csv", "html"):
-        write_report(report, tmp_path / "new" / f"r.{ending}")
+    for ending in ("md", "csv", "tex"):
+        write_report([report], tmp_path / "new" / f"r.{ending}")
         assert (tmp_path / "new" / f"r.{ending}").read_text()
-    with pytest.raises(ValueError, match=r"ends in .md, .csv, .html, got 'r.pdf'"):
-        write_report(report, tmp_path / "r.pdf")
+    write_page(make_scorecard([recipe], []), tmp_path / "new" / "r.html")
+    assert "Mine" in (tmp_path / "new" / "r.html").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ends in .md, .csv, .tex, .html, got 'r.pdf'"):
+        write_report([report], tmp_path / "r.pdf")
 
 
 def test_the_committed_reports_are_what_the_committed_runs_say():

@@ -68,8 +68,8 @@ def _marked(text: str) -> str:
 
 def _title(scorecard: Scorecard) -> str:
     if len(scorecard.tables) == 1:
-        recipe = scorecard.tables[0][0].report.recipe
-        return f"{recipe.name}: {recipe.title}"
+        (card,) = scorecard.tables[0][:1]
+        return f"{card.table}: {card.report.recipe.title}"
     return "k-mixup: what our runs say beside the paper"
 
 
@@ -103,17 +103,28 @@ def _scorecard(scorecard: Scorecard) -> str:
 def _section(section: Section) -> str:
     parts = [f"<p>{_marked(section.text)}</p>"] if section.text else []
     if section.head:
-        parts.append(_plain_table(section.head, [[_marked(entry) for entry in row] for row in section.rows]))
+        parts.append(
+            _plain_table(
+                section.heading or "Tables and verdicts",
+                section.head,
+                [[_marked(entry) for entry in row] for row in section.rows],
+            )
+        )
     if section.items:
         parts.append("<ul>" + "".join(f"<li>{_marked(item)}</li>" for item in section.items) + "</ul>")
     return "".join(parts)
 
 
-def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _plain_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table that scrolls by itself; entries are HTML."""
     top = "".join(f'<th scope="col">{_e(name)}</th>' for name in head)
     body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{x}</td>" for x in row[1:])}</tr>' for row in rows)
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return _wide(title, f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _wide(title: str, table: str) -> str:
+    """What scrolls by itself, by keyboard too."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{_e(title)}">{table}</div>'
 
 
 # --- a table of the paper ---------------------------------------------------------------------------------------------
@@ -131,7 +142,7 @@ def _table(number: int, cards: Sequence[Card], cells: Cells) -> str:
         for table in attack_tables(card.report):
             title = table.title if card is main else f"{table.title}, {words(card.reading)}"
             rows = [[_e(name), *map(_e, entries)] for name, entries in table.rows]
-            shown = _plain_table(("cell", *table.sizes), rows)
+            shown = _plain_table(title, ("cell", *table.sizes), rows)
             body.append(f"<details open><summary><h3>{_e(title)}</h3></summary>{shown}</details>")
     for card in cards:
         about = "Notes" if card is main else f"Notes, {words(card.reading)}"
@@ -140,7 +151,7 @@ def _table(number: int, cards: Sequence[Card], cells: Cells) -> str:
     opened = " open" if any(cell.runs for card in cards for cell in card.report.cells) else ""
     return (
         f'<section class="table" id="{_id(main.table)}-{number}"><details{opened}>'
-        f"<summary><h2>{_e(recipe.name)}: {_e(recipe.title)}</h2></summary>{''.join(body)}</details></section>"
+        f"<summary><h2>{_e(main.table)}: {_e(recipe.title)}</h2></summary>{''.join(body)}</details></section>"
     )
 
 
@@ -153,8 +164,11 @@ def _claims(card: Card) -> str:
     for judged in card.judged:
         kind = KINDS[judged.claim.source]
         text = _e(judged.claim.text) + (f" <em>({_e(kind)})</em>" if kind else "")
-        rows.append([text, f'<b class="{judged.outcome.replace(" ", "-")}">{judged.outcome}</b>', _e(judged.detail)])
-    return f"<h3>Claims, {_e(words(card.reading))}</h3>{_plain_table(('claim', 'verdict', 'numbers'), rows)}"
+        rows.append(
+            [text, f'<b class="{judged.outcome.replace(" ", "-")}">{judged.outcome}</b>', _marked(judged.detail)]
+        )
+    title = f"Claims, {words(card.reading)}" if card.reading else "Claims"
+    return f'<h3>{_e(title)}</h3><div class="claims">{_plain_table(title, ("claim", "verdict", "numbers"), rows)}</div>'
 
 
 def _grid(cards: Sequence[Card], parts: Sequence[Grid], cells: Cells) -> str:
@@ -184,10 +198,13 @@ def _grid(cards: Sequence[Card], parts: Sequence[Grid], cells: Cells) -> str:
         entries = "".join(entry(row, grid.cells.get((row, alpha))) for alpha in grid.columns)
         lines.append(f'<tr><th scope="row">{_e(row)}</th>{entries}</tr>')
     trained = "".join(f"<p>{_e(text)}</p>" for text in _trained(list(protocols.values())))
+    table = (
+        f'<table class="heat"><thead><tr><th scope="col">test error, %</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
     return (
-        f'<section class="grid"><h3>{_e(grid.title)}</h3>{trained}{scales.legend()}'
-        f'<div class="wide" tabindex="0"><table class="heat"><thead><tr><th scope="col">test error, %</th>{head}</tr>'
-        f"</thead><tbody>{''.join(lines)}</tbody></table></div><p>{_e(distance(grid))}</p>"
+        f'<section class="grid"><h3>{_e(grid.title)}</h3>{trained}{scales.legend()}{_wide(grid.title, table)}'
+        f"<p>{_e(distance(grid))}</p>"
         '<details class="figure"><summary>The same as a figure, and its data</summary></details></section>'
     )
 

@@ -42,13 +42,19 @@ function curves(cell, choice, measure) {
     const { epochs, n } = reading.curves, [mean, deviation] = reading.curves[measure], look = looks[place];
     const colour = look.colour || ink();
     const high = mean.map((value, i) => value + deviation[i]), low = mean.map((value, i) => value - deviation[i]);
+    // Of some runs only the first and the last epoch are kept: two points are no curve.
+    const few = epochs.length < 3, marker = { symbol: look.symbol, size: 7, color: colour };
+    if (!few) {
+      data.push({
+        x: [...epochs, ...[...epochs].reverse()], y: [...high, ...low.reverse()], fill: "toself", fillcolor: colour,
+        opacity: 0.15, line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: name,
+      });
+    }
     data.push({
-      x: [...epochs, ...[...epochs].reverse()], y: [...high, ...low.reverse()], fill: "toself", fillcolor: colour,
-      opacity: 0.15, line: { width: 0 }, mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: name,
-    });
-    data.push({
-      x: epochs, y: mean, name: `${name} (n = ${n})`, mode: epochs.length > 40 ? "lines" : "lines+markers",
-      legendgroup: name, line: { color: colour, dash: look.dash, width: 2 }, marker: { symbol: look.symbol, size: 7 },
+      x: epochs, y: mean, name: `${name} (n = ${n}${few ? `; epochs ${epochs.join(" and ")} kept` : ""})`,
+      mode: few ? "markers" : epochs.length > 40 ? "lines" : "lines+markers", legendgroup: name, marker,
+      line: { color: colour, dash: look.dash, width: 2 },
+      error_y: { array: deviation, visible: few && n > 1, color: colour },
     });
     epochs.forEach((epoch, i) => rows.push([name, epoch, mean[i], deviation[i], n]));
   });
@@ -160,11 +166,20 @@ function dressed(layout, colours) {
 const LIGHT = { page: "#ffffff", ink: "#1b1d21", line: "#d9dbe0" };
 const DARK = { page: "#16181c", ink: "#ececec", line: "#454a53" };
 
+// Plotly is large, and most readers look at numbers first: it runs when it is needed.
+function plotly() {
+  const source = document.getElementById("plotly");
+  if (source.type === "text/plain") {
+    source.replaceWith(element("script", { id: "plotly", text: source.textContent }));
+  }
+  return window.Plotly;
+}
+
 function draw(plot, { data, layout }, label) {
   plot.setAttribute("role", "img");
   plot.setAttribute("aria-label", label);
   const options = { displayModeBar: false, responsive: true };
-  return Plotly.react(plot, data, dressed(layout, lightPage() ? LIGHT : DARK), options);
+  return plotly().react(plot, data, dressed(layout, lightPage() ? LIGHT : DARK), options);
 }
 
 function save(name, text, type) {
@@ -194,7 +209,7 @@ function figure(title, name, controls, make, label) {
   const svg = element("button", { type: "button", text: "SVG", title: "Download the figure" });
   svg.addEventListener("click", async () => {
     const { data, layout } = made();
-    const url = await Plotly.toImage({ data, layout: dressed(layout, LIGHT) }, { format: "svg", width: 800, height: 450 });
+    const url = await plotly().toImage({ data, layout: dressed(layout, LIGHT) }, { format: "svg", width: 800, height: 450 });
     save(`${name}.svg`, decodeURIComponent(url.slice(url.indexOf(",") + 1)), "image/svg+xml");
   });
   const table = element("button", { type: "button", text: "CSV", title: "Download its data" });
