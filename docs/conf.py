@@ -7,6 +7,10 @@ from sphinx.domains.python import PyObject
 
 import kmixup
 from kmixup.experiments.playground.page import playground
+from kmixup.experiments.recipe import read_recipe, recipe_names
+from kmixup.experiments.report import write_page
+from kmixup.experiments.runs import RunStore
+from kmixup.experiments.scorecard import make_scorecard
 from kmixup.style import BLUE
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -91,6 +95,15 @@ def _write_playground(app, exception):
         Path(app.outdir, "playground.html").write_text(playground(), encoding="utf-8")
 
 
+def _write_report(app, exception):
+    """The page of all committed runs, beside the site's."""
+    if exception is None:
+        root = Path(__file__).parents[1]
+        runs = RunStore(root / "no such folder", [root / "results"]).all()
+        names = [name for name in recipe_names() if (root / "results" / f"{name}.jsonl").exists()]
+        write_page(make_scorecard([read_recipe(name) for name in names], runs), Path(app.outdir, "report.html"))
+
+
 def setup(app):
     """Connect what stands above, and call attributes by their name."""
     for field in PyObject.doc_field_types:
@@ -98,3 +111,4 @@ def setup(app):
             field.label = "Attributes"
     app.connect("autodoc-process-docstring", _whole_sentences, priority=400)
     app.connect("build-finished", _write_playground)
+    app.connect("build-finished", _write_report)

@@ -8,8 +8,13 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from kmixup.experiments.playground.page import playground
+from kmixup.experiments.recipe import read_recipe
+from kmixup.experiments.report import write_page
+from kmixup.experiments.runs import RunStore
+from kmixup.experiments.scorecard import make_scorecard
 
-IMG = Path(__file__).parent / "img"
+ROOT = Path(__file__).parents[1]
+IMG = ROOT / "docs" / "img"
 CHROMIUM = os.environ.get("KMIXUP_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -24,6 +29,13 @@ def take() -> None:
         while not page.evaluate("kmixupPlayground.state().means"):
             page.wait_for_timeout(100)
         page.screenshot(path=IMG / "playground.png")
+        runs = RunStore(ROOT / "no such folder", [ROOT / "results"]).all()
+        write_page(make_scorecard([read_recipe("table1")], runs), Path(folder, "report.html"))
+        page.goto(Path(folder, "report.html").as_uri())
+        page.locator("td.cell").first.wait_for()
+        page.evaluate("document.querySelector('#filters').scrollIntoView()")
+        page.locator("section.grid table").nth(1).scroll_into_view_if_needed()
+        page.screenshot(path=IMG / "report.png")
         browser.close()
 
 

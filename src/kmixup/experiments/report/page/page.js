@@ -163,7 +163,16 @@ function open(number) {
     ...made.map((each) => each.element), facts(cell),
   );
   dialog.showModal();
-  made.forEach(({ show }) => { shownFigures.add(show); show(); });
+  made.forEach(({ element: figure, show }) => whenSeen(figure, () => { shownFigures.add(show); show(); }));
+}
+
+// A click is answered at once; what cannot be seen yet is drawn when it can.
+function whenSeen(seen, action) {
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    setTimeout(action);
+  }, { rootMargin: "50px" }).observe(seen);
 }
 
 dialog.addEventListener("close", () => { shownFigures.clear(); dialog.replaceChildren(); });
