@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench docs install clean
+.PHONY: demo test check bench docs mutants install clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/kmixup demo --out runs/demo
@@ -23,6 +23,10 @@ bench: $(VENV)/dev.stamp
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx -q -W -b html -c docs . site
+
+mutants: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install -q "mutmut>=3.8"
+	$(BIN)/python tests/mutants.py
 
 install: $(VENV)/dev.stamp
 

@@ -87,6 +87,13 @@ def test_the_draw_is_float64_of_the_asked_shape_and_takes_one_draw_of_the_stream
     assert torch.equal(here.get_state(), there.get_state())
 
 
+def test_without_a_generator_the_draw_is_of_torchs_global_one():
+    torch.manual_seed(3)
+    lam = draw_lam(1.0, (4,))  # uniform: the draw itself
+    torch.manual_seed(3)
+    torch.testing.assert_close(lam, torch.rand(4, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 3.0, 50.0])
 def test_the_second_moment_equals_its_integral(alpha):
     inner, _ = quad(lambda v: v**2 * beta.pdf(v, alpha, alpha), 0, 0.5, epsabs=1e-13)
