@@ -79,6 +79,16 @@ def test_a_broken_file_is_run_again(tmp_path):
     assert (tmp_path / "notes.json").read_text() == "{}"
 
 
+def test_a_folder_in_the_place_of_a_run_is_named_and_costs_nothing(tmp_path):
+    trials = some_trials(2)
+    RunStore(tmp_path).path(trials[0]).mkdir()
+    for done in (2, 0):
+        store = RunStore(tmp_path)
+        result = sweep(trials, store)
+        assert (result.done, result.found, result.failed) == (done, 2 - done, [])
+        assert list(store.broken) == [tmp_path / f"{trials[0].id}.json"]
+
+
 # --- data and code that change under one name -------------------------------------------------------------------------
 
 

@@ -216,6 +216,11 @@ def test_unknown_layers_are_refused():
         manifold(net(), ["conv9"])
 
 
+def test_one_name_is_no_sequence_of_names():
+    with pytest.raises(TypeError, match=r"layers must be a sequence of names, got '0'\. Use layers=\['0'\]"):
+        manifold(net(), "0")
+
+
 def test_layers_named_twice_are_refused():
     with pytest.raises(ValueError, match="named once"):
         manifold(net(), ["0", "0"])

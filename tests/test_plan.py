@@ -410,3 +410,10 @@ def test_a_plan_is_frozen_and_moves_between_devices():
     assert {x.device.type for x in (moved.partner, moved.lam, moved.unmatched)} == {"meta"}
     assert moved.mix(torch.zeros(12, 3, device="meta")).shape == (5, 3)
     assert len(plan) == 12
+
+
+def test_a_plan_with_one_lam_prints_it_and_refuses_a_bare_tensor_without_a_path():
+    plan = MixPlan(torch.tensor([1, 0]), torch.tensor(0.25, dtype=torch.float64), torch.tensor([1, 0]))
+    assert repr(plan) == "MixPlan(2 samples, lam 0.25, on cpu)"
+    with pytest.raises(TypeError, match=r"can be mixed, got torch\.int64 \[2\]\. Scale"):
+        plan.mix(torch.arange(2))

@@ -43,6 +43,7 @@ class KManifoldMixup(nn.Module):
             mixing.
 
     Raises:
+        TypeError: If ``layers`` is one name.
         ValueError: If there is no place to mix, a layer is named twice, the model has no such layer, or
             ``on_nonfinite`` is unknown.
 
@@ -59,6 +60,8 @@ class KManifoldMixup(nn.Module):
         on_nonfinite: Literal["raise", "keep"] = "raise",
     ) -> None:
         super().__init__()
+        if isinstance(layers, str):  # a sequence of letters
+            raise TypeError(f"layers must be a sequence of names, got {layers!r}. Use layers=[{layers!r}].")
         names = [name for name, _ in model.named_modules() if name]
         for layer in layers:
             if layer not in names:

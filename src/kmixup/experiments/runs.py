@@ -73,7 +73,7 @@ class RunStore:
         """
         path = self.path(run.trial)
         there = self._read(path)
-        if there is not None and there.origin != run.origin:
+        if path.is_dir() or (there is not None and there.origin != run.origin):
             path = self.folder / f"{run.id}-{run.origin.tag}.json"
         write_whole(path, run.model_dump_json(indent=1) + "\n")
         self.broken.pop(path, None)
