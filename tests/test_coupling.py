@@ -223,6 +223,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_gloo_ranks_couple_to_the_optimum_of_the_joined_batch(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(textwrap.dedent(SCRIPT))
