@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Real
@@ -18,6 +20,7 @@ from kmixup.samples import check_leaves
 
 Pairing = Literal["roll", "shuffle"]
 LamPer = Literal["batch", "block", "sample"]
+MatchOn = Literal["inputs", "target", "both"]
 
 
 def _count(name: str, value: Any) -> int:
@@ -60,6 +63,18 @@ def _probability(p: Any) -> float:
     return float(p)
 
 
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+    return float(value)
+
+
+def _within(within: Any) -> Any:
+    if within not in (None, "label"):
+        raise ValueError(f'within must be None or "label", got {within!r}. Other groups: mixer(x, y, where=mask).')
+    return within
+
+
 def _solver(solver: Any) -> Any:
     check_solver(solver)
     return solver
@@ -85,8 +100,21 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "generator": _generator,
     "labels_getter": partial(function_or_none, "labels_getter"),
     "leaves": check_leaves,
+    "within": _within,
+    "label_weight": partial(_number, "label_weight"),
+    "match_on": partial(_choice, "match_on", choices=get_args(MatchOn)),
     "solver": _solver,
 }
+
+
+def warn_small(batch: int, k: int, largest: int) -> None:
+    """Say that a batch is too small for k, in the first DataLoader worker alone."""
+    worker = torch.utils.data.get_worker_info()
+    if worker is None or worker.id == 0:
+        warnings.warn(
+            f"a batch of {batch} is too small for k={k}: using k={largest} here. Use larger batches or drop_last=True.",
+            stacklevel=callers_level(),
+        )
 
 
 def callers_level() -> int:

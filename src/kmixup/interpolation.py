@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from kmixup.structure import per_row, tv_kind
+from kmixup.structure import per_row, tensor_of, tv_kind
 
 
-def mix_rows(own: Tensor, other: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
-    r"""Each sample with its partner, in the dtype, memory format and type of image that came.
+def mix_rows(own: Any, other: Any, partner: Tensor, lam: Tensor) -> Any:
+    r"""Each sample with its partner, in the dtype, memory format and type of image that came; numpy stays numpy.
 
     Args:
         own: The samples, floating point or complex, shape ``[b, ...]``.
@@ -20,6 +23,8 @@ def mix_rows(own: Tensor, other: Tensor, partner: Tensor, lam: Tensor) -> Tensor
     Returns:
         :math:`\lambda_i x_i + (1 - \lambda_i)\, x_{\text{partner}(i)}`, shape ``[b, ...]``.
     """
+    if isinstance(own, np.ndarray):
+        return mix_rows(tensor_of(own), tensor_of(other), partner, lam).numpy()
     if tv_kind(own):
         plain = mix_rows(own.as_subclass(Tensor), other.as_subclass(Tensor), partner, lam)
         return plain.as_subclass(type(own))

@@ -32,7 +32,7 @@ def checked_losses(losses: Any) -> Any:
 
 
 def mixed_loss(
-    own: Any, theirs: Any, lam: Tensor, batch: int, labels: tuple[Any, Any], ignore_index: int | None
+    own: Any, theirs: Any, lam: Tensor, weights: Tensor, labels: tuple[Any, Any], ignore_index: int | None, batch: int
 ) -> Any:
     """One loss of two: under the own labels and under the partners'.
 
@@ -40,9 +40,10 @@ def mixed_loss(
         own: Losses under the own labels: one number, or one per sample ``[b, ...]``, or a structure of them.
         theirs: Losses under the partners' labels, in the same structure.
         lam: Weight of the own label, shape ``[]`` or ``[b]``.
-        batch: Number of samples, b.
+        weights: The same where a loss has a row per sample, ``[]`` or ``[b]``: 1 for what is not mixed.
         labels: The own and the partners' labels that the losses belong to.
         ignore_index: Class index of what has no label; used where labels have the shape of the loss.
+        batch: Number of samples, b.
 
     Returns:
         Scalars, in the structure of the losses.
@@ -69,7 +70,7 @@ def mixed_loss(
             return interpolate(own, theirs, lam)
         if len(own) != batch:
             raise ValueError(f"loss_fn must return one loss for each of {batch} samples, got {list(own.shape)}.")
-        return weighted_mean(own, theirs, lam, counted(path, own.shape))
+        return weighted_mean(own, theirs, weights, counted(path, own.shape))
 
     return map_leaves(leaf, own, theirs)
 

@@ -1,10 +1,12 @@
 """Where blocks meet: the one implementation of k-mixup's matching. Pure: order and k come from outside.
 
-Whatever matches k points with k points calls one of the two functions here: `partners` within a batch, `match_blocks`
-between two.
+Whatever matches k points with k points calls one of the functions here: `partners` within a batch, `match_blocks`
+between two, `match_parts` for blocks of any sizes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -79,6 +81,32 @@ def match_blocks(x: Tensor, x2: Tensor, k: int, *, metric: Metric = "sqeuclidean
     return _meet(x, x2, order, order, k, metric, solver)
 
 
+def match_parts(
+    x: Tensor,
+    parts: Sequence[tuple[Tensor, Tensor]],
+    *,
+    metric: Metric,
+    solver: Solver,
+    adjust: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> list[Tensor]:
+    r"""Match blocks of any sizes with each other, all with one copy to the host.
+
+    Args:
+        x: The points, floating point, shape ``[B, d]``.
+        parts: For each size s the rows of n blocks and of those that they meet, int64, two tensors ``[n, s]``.
+        metric: Cost of a pair, see `kmixup.cost_matrix`.
+        solver: See `kmixup.assign`.
+        adjust: Function from costs ``[n, s, s]`` and the rows ``[n, s]`` on either side to other costs.
+
+    Returns:
+        For each part the row that each of its rows on the left goes with, int64, shape ``[n, s]``.
+
+    Raises:
+        ValueError: If points are not finite.
+    """
+    return _match(x, x, largest(x, "x"), parts, metric, solver, adjust)
+
+
 def _check_k(x: Tensor, k: int) -> None:
     if not 1 <= k <= x.shape[-2]:
         raise ValueError(f"k must be between 1 and the number of points {x.shape[-2]}, got {k}.")
@@ -102,32 +130,44 @@ def _meet(x: Tensor, x2: Tensor, left: Tensor, right: Tensor, k: int, metric: Me
     if k == 1:
         matched = right
     else:
-        rows, columns = x.reshape(-1, d), x2.reshape(-1, d)
-        if not callable(metric):
-            rows, columns = _comparable(rows, highest), _comparable(columns, highest)
         first = batch * torch.arange(left[..., 0].numel(), device=x.device).view(*left.shape[:-1], 1)
         full = batch // k * k
-        parts = [(slice(full), k), (slice(full, batch), batch - full)][: 2 if batch > full else 1]
-        costs = [
-            cost_matrix(
-                rows.index_select(0, (left + first)[..., part].flatten()).view(-1, block, d),
-                columns.index_select(0, (right + first)[..., part].flatten()).view(-1, block, d),
-                metric,
-            )
-            for part, block in parts
+        cuts = [(slice(full), k), (slice(full, batch), batch - full)][: 2 if batch > full else 1]
+        parts = [
+            ((left + first)[..., cut].reshape(-1, size), (right + first)[..., cut].reshape(-1, size))
+            for cut, size in cuts
         ]
-        sigmas = [assign(cost, solver).to(x.device, non_blocking=True) for cost in _on_host(costs, k)]
-        blocks = [
-            right[..., part].reshape(-1, block).gather(1, sigma).view(*left.shape[:-1], -1)
-            for (part, block), sigma in zip(parts, sigmas, strict=True)
-        ]
-        matched = torch.cat(blocks, -1)
+        blocks = _match(x.reshape(-1, d), x2.reshape(-1, d), highest, parts, metric, solver)
+        matched = torch.cat([block.view(*left.shape[:-1], -1) for block in blocks], -1) - first
     return torch.empty_like(left, memory_format=torch.contiguous_format).scatter_(-1, left, matched)
 
 
-def _on_host(costs: list[Tensor], k: int) -> list[Tensor]:
+def _match(
+    x: Tensor,
+    x2: Tensor,
+    highest: Tensor,
+    parts: Sequence[tuple[Tensor, Tensor]],
+    metric: Metric,
+    solver: Solver,
+    adjust: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda cost, left, right: cost,
+) -> list[Tensor]:
+    """Rows of x2 that the rows of x on the left of each part go with; see `match_parts`."""
+    rows, columns = (x, x2) if callable(metric) else (_comparable(x, highest), _comparable(x2, highest))
+    costs = []
+    for left, right in parts:
+        cost = cost_matrix(
+            rows.index_select(0, left.flatten()).view(*left.shape, -1),
+            columns.index_select(0, right.flatten()).view(*right.shape, -1),
+            metric,
+        )
+        costs.append(adjust(cost, left, right))
+    sigmas = [assign(cost, solver).to(x.device, non_blocking=True) for cost in _on_host(costs)]
+    return [right.gather(1, sigma) for (_, right), sigma in zip(parts, sigmas, strict=True)]
+
+
+def _on_host(costs: list[Tensor]) -> list[Tensor]:
     """The costs where they are solved: on the host, with one copy for all; those of small blocks stay."""
-    if costs[0].device.type == "cpu" or k <= ENUMERATE_UP_TO:
+    if all(cost.device.type == "cpu" or cost.shape[-1] <= ENUMERATE_UP_TO for cost in costs):
         return costs
     flat = torch.cat([cost.flatten() for cost in costs]).cpu()
     parts = flat.split([cost.numel() for cost in costs])

@@ -136,7 +136,15 @@ def paired_batches(
 
     Yields:
         Their pairs, some batches at a time.
+
+    Raises:
+        ValueError: If the mixer matches by labels.
     """
+    if mixer.by_label:
+        raise ValueError(
+            f"the mixer has {mixer.by_label}, and there are no labels here. Measure one without; plan.stats(x, y) "
+            "measures a plan."
+        )
     n, device = batch_length(data)
     features = mixer.features
     drawn = draw_subsets(batches, n, batch_size, generator).to(device)

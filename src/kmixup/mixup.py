@@ -5,18 +5,18 @@ A plan is random draws (order, lam) met by a pure matching; applying it is pure 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kmixup.arguments import CHECKS, LamPer, Pairing, callers_level, function_or_none
+from kmixup.arguments import CHECKS, LamPer, MatchOn, Pairing, function_or_none, warn_small
 from kmixup.assignment import Solver
-from kmixup.compiled import register
+from kmixup.compiled import planned, register
 from kmixup.cost import Metric, widest_float
+from kmixup.labels import beside, cut_blocks, matched_on
 from kmixup.lam import draw_lam
 from kmixup.matching import match_blocks, partners
 from kmixup.plan import MixPlan
@@ -24,6 +24,9 @@ from kmixup.samples import Role, label_path, mix_inputs, points_of, with_labels
 from kmixup.streams import Streamed, draw_order
 from kmixup.structure import batch_length, has_names, named_leaves
 from kmixup.targets import refuse_unknown, soft_targets
+
+# Arguments that let labels decide, as they are where labels do not.
+_USUAL = {"within": None, "label_weight": 0.0, "match_on": "inputs"}
 
 
 class KMixup(Streamed):
@@ -63,6 +66,12 @@ class KMixup(Streamed):
         leaves: For a batch with names: what becomes of a leaf (or of what holds leaves), by its name or dotted path:
             ``"mix"``, ``"union"`` or ``"intersection"`` (masks), ``"max"`` (lengths), ``"own"``, ``"drop"``. Needed
             only for what is in doubt, which is refused.
+        within: ``"label"`` draws blocks within each class, so that no pair crosses classes; a class of fewer than
+            ``2 * k`` samples uses the largest k that fits, and one of a single sample is not mixed: ``plan.k``.
+        label_weight: What a pair of different class costs more, in units of its block's mean cost; negative prefers
+            other classes. Soft and multi-label targets by their overlap, see `kmixup.labels.Blocks.plan`.
+        match_on: What is matched: ``"inputs"`` (or their features), the ``"target"`` alone (regression or soft
+            targets), or ``"both"``, each in units of its root mean squared pairwise distance in the batch.
         per_process: False to draw the same stream on every rank and in every worker.
         solver: Assignment solver, see `kmixup.assign`.
 
@@ -90,6 +99,9 @@ class KMixup(Streamed):
         generator: torch.Generator | None = None,
         labels_getter: Callable[[Any], Any] | None = None,
         leaves: Mapping[str, Role] | None = None,
+        within: Literal["label"] | None = None,
+        label_weight: float = 0.0,
+        match_on: MatchOn = "inputs",
         per_process: bool = True,
         solver: Solver = "auto",
     ) -> None:
@@ -105,6 +117,9 @@ class KMixup(Streamed):
         self.p = p
         self.labels_getter = labels_getter
         self.leaves: Mapping[str, Role] = leaves or {}
+        self.within: Literal["label"] | None = within
+        self.label_weight = label_weight
+        self.match_on: MatchOn = match_on
         self.solver: Solver = solver
         self._warned = False
         self._handle = register(self)
@@ -112,8 +127,12 @@ class KMixup(Streamed):
     def __setattr__(self, name: str, value: Any) -> None:
         check = CHECKS.get(name)
         super().__setattr__(name, value if check is None else check(value))
-        if name == "alpha":  # a compiled graph is guarded by this alone, not by every step of a schedule
+        # A compiled graph is guarded by these alone, not by every step of a schedule.
+        if name == "alpha":
             self._off = self.alpha == 0
+        if name in ("within", "label_weight", "match_on"):
+            used = [name for name, usual in _USUAL.items() if getattr(self, name, usual) != usual]
+            self.by_label, self._in_match = " and ".join(used), used not in ([], ["match_on"])
 
     @property
     def mixes(self) -> bool:
@@ -125,13 +144,14 @@ class KMixup(Streamed):
         """From the inputs to what is matched; None for the inputs themselves."""
         return self._features[0]
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, where: Any = None) -> Any:
         """Mix a batch.
 
         Args:
             *inputs: ``x, y``, or one ``(x, y)`` pair, or one sample that holds both by name (a mapping, a namedtuple,
                 a dataclass, also nested). ``x`` is a floating-point or complex tensor, array or structure, batch first;
                 ``y`` class indices ``[B]``, soft targets ``[B, C]``, or regression targets ``[B, ...]``.
+            where: Rows to mix among themselves, a boolean mask ``[B]``; the rest stays as it is. Default: all.
 
         Returns:
             ``x_mixed, y_soft`` in the structure that came; ``x`` keeps its dtype, soft targets are float32 at least.
@@ -145,7 +165,7 @@ class KMixup(Streamed):
             sample = inputs[0]
             labels = label_path(sample, self.labels_getter)
             y = dict(named_leaves(sample))[labels]
-            x_mixed, y_soft = self._mixed(sample, y, labels)
+            x_mixed, y_soft = self._mixed(sample, y, where, labels)
             return with_labels(x_mixed, labels, y_soft)
         if len(inputs) == 1 and isinstance(inputs[0], (tuple, list)):
             inputs = tuple(inputs[0])
@@ -155,15 +175,15 @@ class KMixup(Streamed):
                 'beside them, or mixer({"image": x, "label": y, "index": i}); '
                 "without labels: plan = mixer.plan(x); plan.mix(x)."
             )
-        return self._mixed(*inputs)
+        return self._mixed(*inputs, where)
 
-    def _mixed(self, x: Any, y: Any, labels: str | None = None) -> tuple[Any, Any]:
+    def _mixed(self, x: Any, y: Any, where: Any, labels: str | None = None) -> tuple[Any, Any]:
         y_soft = soft_targets(y, self.num_classes)
         if self._off or not self.training:
             return x, y_soft
         if self.num_classes is not None and y_soft is y:
             refuse_unknown(y_soft)
-        plan = self.plan(x, labels=labels)
+        plan = self.plan(x, y=y, where=where, labels=labels)
         if y_soft.shape[0] != len(plan):
             raise ValueError(
                 f"x and y must have the same length, got {len(plan)} and {len(y_soft)}. The batch comes first."
@@ -187,13 +207,15 @@ class KMixup(Streamed):
         """
         return plan.mix(x) if isinstance(x, (Tensor, np.ndarray)) else mix_inputs(plan, x, self.leaves, labels=labels)
 
-    def plan(self, x: Any, x2: Any = None, *, labels: str | None = None) -> MixPlan:
+    def plan(self, x: Any, x2: Any = None, *, y: Any = None, where: Any = None, labels: str | None = None) -> MixPlan:
         """Draw partners and lam for a batch.
 
         Args:
             x: Inputs (or features to match on), floating point or complex, batch first, shape ``[B, ...]``. A structure
                 needs ``features``, unless one leaf alone is mixed.
             x2: An independent second batch of the same shape, as in the paper's Figure 5: partners come from it.
+            y: Labels, as for a call; needed to match by them (``within``, ``label_weight``, ``match_on``), else unused.
+            where: Rows to mix among themselves, a boolean mask ``[B]``; the others are not looked at. Default: all.
             labels: Dotted path of labels in ``x``, which are not matched.
 
         Returns:
@@ -201,23 +223,25 @@ class KMixup(Streamed):
 
         Raises:
             TypeError: If the points are not floating point.
-            ValueError: If rows hold NaN or inf, or the two batches differ in shape.
+            ValueError: If rows hold NaN or inf, batches differ in shape, or labels are missing or do not fit.
 
         Paper: Figure 5, k-mixup implementation.
         """
         if self._off or not self.training:
             return self.identity(*batch_length(x), from_second=x2 is not None)
         points = points_of(x, self.features, self.leaves, labels=labels)
+        y, where = beside(points, y, where, by_label=self.by_label, second=x2 is not None)
+        points = matched_on(self.match_on, points, y, where, self.metric)
         other = None if x2 is None else points_of(x2, self.features, self.leaves, name="x2")
         if other is not None and other.shape != points.shape:
             raise ValueError(
                 f"x and x2 must have the same shape, got {list(points.shape)} and {list(other.shape)}. "
                 "Drop the last incomplete batch (drop_last=True)."
             )
+        drawn_from = points, other, y if self._in_match else None, where
         if torch.compiler.is_compiling() or points.is_meta:
-            tensors = torch.ops.kmixup.plan(points, other, self._handle, self.lam_per != "batch")
-            return MixPlan(*tensors, from_second=other is not None)
-        return self.drawn(points, other)
+            return planned(self._handle, *drawn_from, per_sample=self.lam_per != "batch")
+        return self.drawn(*drawn_from)
 
     def identity(self, batch: int, device: torch.device | None = None, *, from_second: bool = False) -> MixPlan:
         """The plan that mixes nothing, with lam in the shape that ``lam_per`` says.
@@ -256,6 +280,8 @@ class KMixup(Streamed):
 
     def pair(self, points: Tensor, order: Tensor) -> Tensor:
         """Partners within batches ``[..., B, d]`` in given orders ``[..., B]``, any number of batches at once."""
+        if self._in_match:
+            raise ValueError(f"{self.by_label} needs labels, and here are none. Use mixer.plan(x, y=y).")
         k = self._fitting_k(points.shape[-2], second=False)
         with torch.no_grad():
             if self.pairing == "roll":
@@ -286,21 +312,31 @@ class KMixup(Streamed):
         """What `print(mixer)` shows."""
         parts = [f"k={self.k}", f"alpha={self.alpha:g}"]
         parts += [f"{name}={getattr(self, name)!r}" for name in ("metric", "pairing", "lam_per", "num_classes", "p")]
+        parts += [f"{name}={getattr(self, name)!r}" for name in _USUAL if name in self.by_label]
         return ", ".join(parts)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._handle = register(self)
 
-    def drawn(self, points: Tensor, other: Tensor | None) -> MixPlan:
+    def drawn(
+        self, points: Tensor, other: Tensor | None, y: Tensor | None = None, where: Tensor | None = None
+    ) -> MixPlan:
         """The plan for points that are checked: what a compiled graph calls."""
         batch, device = len(points), points.device
         if self._off or not self.training or (batch == 1 and other is None):
             return self.identity(batch, device, from_second=other is not None)
         generator = self.stream()
         order = draw_order(batch, generator, device) if other is None else torch.arange(batch, device=device)
-        lam = self.draw_lam(1, batch, self._fitting_k(batch, other is not None), generator)
+        by_group, k = y is not None or where is not None, self._fitting_k(batch, other is not None)
+        # How many blocks there are by label, the labels say: a draw for each that there could be.
+        lam = self.draw_lam(1, batch, 1 if by_group else k, generator)
         lam = lam.view(() if self.lam_per == "batch" else -1).to(widest_float(device)).to(device, non_blocking=True)
+        if by_group:
+            blocks = cut_blocks(order, k, rolled=self.pairing == "roll", y=y if self.within else None, where=where)
+            lam = lam[blocks.number.to(device)] if self.lam_per == "block" else lam
+            rule = {"metric": self.metric, "solver": self.solver, "label_weight": self.label_weight}
+            return blocks.plan(points, lam, y=y, **rule)
         if self.lam_per == "block" and self.pairing == "roll":
             lam = torch.empty_like(lam).scatter_(0, order, lam)
         return self.meet(points, order, lam, other)
@@ -310,11 +346,5 @@ class KMixup(Streamed):
         largest = batch if second or self.pairing == "shuffle" else max(1, batch // 2)
         if self.k > largest and not self._warned:
             self._warned = True
-            worker = torch.utils.data.get_worker_info()
-            if worker is None or worker.id == 0:
-                warnings.warn(
-                    f"a batch of {batch} is too small for k={self.k}: using k={largest} here. "
-                    "Use larger batches or drop_last=True.",
-                    stacklevel=callers_level(),
-                )
+            warn_small(batch, self.k, largest)
         return min(self.k, largest)

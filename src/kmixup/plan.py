@@ -17,14 +17,12 @@ from kmixup.losses import checked_losses, mixed_loss, weighted_mean
 from kmixup.stats import MixStats, mean_sq_distance, same_class_share
 from kmixup.structure import (
     choose,
-    describe,
-    is_mixable,
     map_leaves,
     named_leaves,
     refuse_length,
+    refuse_unmixable,
     take,
     tensor_of,
-    tv_kind,
 )
 from kmixup.targets import correct
 
@@ -53,6 +51,8 @@ class MixPlan:
         lam: Weight of the sample itself, in [0, 1], float64 (float32 on mps), shape ``[]`` (one for the batch) or
             ``[b]``; applied in the dtype of what is mixed.
         unmatched: The partner under the identity pairing, before the matching, int64, shape ``[b]``.
+        k: Where labels or ``where`` decide: points per block that the sample's group allowed, int64, shape ``[b]``, 0
+            for what is not mixed (left out, or alone in its class); else None.
         from_second: True if ``partner`` indexes a second batch instead of the same one.
         start: First row of a part.
         whole: Batch length B that a part belongs to; None for a whole plan.
@@ -66,6 +66,7 @@ class MixPlan:
     from_second: bool = False
     start: int = 0
     whole: int | None = None
+    k: Tensor | None = None
 
     @classmethod
     def identity(
@@ -96,6 +97,11 @@ class MixPlan:
         first = batch * torch.arange(batches, device=partner.device).unsqueeze(1)
         return cls((partner + first).flatten(), lam.flatten(), (unmatched + first).flatten())
 
+    @property
+    def weights(self) -> Tensor:
+        """The weight that each sample is mixed with: lam, or 1 for what is not mixed, shape ``[]`` or ``[b]``."""
+        return self.lam if self.k is None else torch.where(self.k == 0, torch.ones_like(self.lam), self.lam)
+
     def __len__(self) -> int:
         return self.partner.shape[0]
 
@@ -117,10 +123,8 @@ class MixPlan:
         if not isinstance(rows, slice) or rows.step not in (None, 1):
             raise TypeError(f"a plan is cut by a slice of consecutive samples, got {rows!r}. Use plan[start:stop].")
         start, stop, _ = rows.indices(len(self))
-        partner, unmatched, lam = self.partner[start:stop], self.unmatched[start:stop], self.lam
-        lam = lam[start:stop] if lam.ndim else lam
-        part = {"partner": partner, "lam": lam, "unmatched": unmatched, "start": self.start + start}
-        return replace(self, **part, whole=self._whole)
+        part = {name: each[start:stop] for name, each in self._tensors() if each.ndim}
+        return replace(self, **part, start=self.start + start, whole=self._whole)
 
     def split(self, sizes: int | Sequence[int]) -> tuple[MixPlan, ...]:
         """The plan in parts, as `torch.split` cuts a batch: match on the whole batch, train in micro-batches.
@@ -138,9 +142,9 @@ class MixPlan:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MixPlan:
         """The same plan on another device; lam in the widest dtype that the device has."""
-        lam = self.lam.to(widest_float(torch.device(device))).to(device, non_blocking=non_blocking)
-        partner, unmatched = (x.to(device, non_blocking=non_blocking) for x in (self.partner, self.unmatched))
-        return replace(self, partner=partner, lam=lam, unmatched=unmatched)
+        at = widest_float(torch.device(device))
+        moved = {name: each.to(at) if name == "lam" else each for name, each in self._tensors()}
+        return replace(self, **{name: each.to(device, non_blocking=non_blocking) for name, each in moved.items()})
 
     def mix(self, x: Any, x2: Any = None) -> Any:
         """Interpolate each sample with its partner.
@@ -162,16 +166,8 @@ class MixPlan:
     def mix_leaf(self, path: str, own: Any, other: Any) -> Any:
         """One leaf of `mix`: what another kind of plan does in its own way."""
         refuse_length(own, self._whole, path)
-        if not is_mixable(own) or tv_kind(own) not in (None, "Image", "Video"):
-            at = f" at {path!r}" if path else ""
-            raise TypeError(
-                f"only floating-point or complex tensors can be mixed, got {tv_kind(own) or describe(own)}{at}. "
-                "Scale images to float first; give class labels as one-hot, or use plan.loss with class indices; boxes "
-                "and masks of the partner: plan.partner_of."
-            )
-        if isinstance(own, Tensor):
-            return mix_rows(self._rows(own), other, self.partner, self.lam)
-        return mix_rows(tensor_of(self._rows(own)), tensor_of(other), self.partner, self.lam).numpy()
+        refuse_unmixable(own, path)
+        return mix_rows(self._rows(own), other, self.partner, self.weights)
 
     def combine(self, x: Any, how: str, x2: Any = None) -> Any:
         """What follows the partner without being averaged: padding masks and lengths.
@@ -234,7 +230,7 @@ class MixPlan:
         # NaN whatever its weight.
         shown = map_leaves(lambda path, own, other: self._partners(path, own, other, dtype), y, other)
         theirs = checked_losses(loss_fn(outputs, shown))
-        return mixed_loss(own, theirs, self.lam, len(self), (mine, shown), ignore_index)
+        return mixed_loss(own, theirs, self.lam, self.weights, (mine, shown), ignore_index, len(self))
 
     def accuracy(
         self,
@@ -268,7 +264,7 @@ class MixPlan:
         options: dict[str, Any] = {"multi_label": multi_label, "ignore_index": ignore_index}
         own, mine = correct(outputs, self._own("y", y), **options)
         theirs, their = correct(outputs, self.partner_of(y, y2), **options)
-        return weighted_mean(own.float(), theirs.float(), self.lam, (mine, their))
+        return weighted_mean(own.float(), theirs.float(), self.weights, (mine, their))
 
     def partner_of(self, y: Any, y2: Any = None) -> Any:
         """The partner's entry for each sample: labels, metadata, anything batch first.
@@ -315,6 +311,10 @@ class MixPlan:
             same_class_share=None if y is None else same_class_share(self.own(y), self.partner_of(y, y2)),
         )
 
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        named = ("partner", self.partner), ("lam", self.lam), ("unmatched", self.unmatched), ("k", self.k)
+        return [(name, each) for name, each in named if each is not None]
+
     @property
     def _whole(self) -> int:
         return len(self) if self.whole is None else self.whole
@@ -340,7 +340,7 @@ class MixPlan:
     def _partners(self, path: str, own: Any, other: Any, dtype: torch.dtype = torch.float32) -> Any:
         """The partners' rows; the own row where the partner has weight 0 in this dtype."""
         refuse_length(own, self._whole, path)
-        theirs, alone = take(other, self.partner), self.lam.to(dtype) == 1
+        theirs, alone = take(other, self.partner), self.weights.to(dtype) == 1
         if alone.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(alone.any()):
             return theirs
         return choose(alone, self._rows(own), theirs)

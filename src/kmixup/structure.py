@@ -154,6 +154,21 @@ def refuse_length(leaf: Any, batch: int, path: str = "") -> None:
         )
 
 
+def refuse_unmixable(leaf: Any, path: str = "") -> None:
+    """Refuse a leaf that cannot be interpolated: integer images, class indices, boxes, masks.
+
+    Raises:
+        TypeError: With the remedy.
+    """
+    if not is_mixable(leaf) or tv_kind(leaf) not in (None, "Image", "Video"):
+        at = f" at {path!r}" if path else ""
+        raise TypeError(
+            f"only floating-point or complex tensors can be mixed, got {tv_kind(leaf) or describe(leaf)}{at}. "
+            "Scale images to float first; give class labels as one-hot, or use plan.loss with class indices; boxes "
+            "and masks of the partner: plan.partner_of."
+        )
+
+
 def take(leaf: Any, index: Tensor) -> Any:
     """Rows of a leaf, by index ``[b]``."""
     if isinstance(leaf, Tensor):
