@@ -101,7 +101,7 @@ class Replayed(KMixup):
         super().__init__(k=4, alpha=1.0)
         self.plans = list(plans)
 
-    def plan(self, x: Any, x2: Any = None) -> MixPlan:
+    def plan(self, x: Any, x2: Any = None, **options: Any) -> MixPlan:
         return self.plans.pop(0)
 
 

@@ -35,8 +35,8 @@ class KMixupTrainerMixin(_Base):
     """k-mixup for any Trainer subclass: ``class MyTrainer(KMixupTrainerMixin, Seq2SeqTrainer)``.
 
     In training the floating-point inputs of each batch are mixed (images, audio, features, embeddings); attention masks
-    show what either sample shows; what else has a rule in the mixer's ``leaves`` follows it. The labels never reach the
-    model: the loss is the two-target form on its logits, scaled for gradient accumulation as the Trainer scales its
+    show what either sample shows; what else has a rule in the mixer's ``leaves`` follows it. A mixer that matches by
+    labels gets them; they never reach the model: the loss is the two-target form on its logits, scaled for gradient accumulation as the Trainer scales its
     own. A model that encodes and decodes decodes each mixed input twice, with either target as the teacher. Evaluation
     and prediction are the Trainer's, unmixed, with the same collator.
 
@@ -90,7 +90,7 @@ class KMixupTrainerMixin(_Base):
                 f"no floating-point input to mix among {sorted(encoder)}. Token ids cannot be mixed: give the model "
                 "embeddings (inputs_embeds) or features."
             )
-        plan = self.mixer.plan(encoder)
+        plan = self.mixer.plan(encoder, y=labels, where=self.rows_to_mix(inputs))
         forward = _Forward(model, self.mixer.mix(plan, encoder) if mixes else encoder)
         aligned = self._aligned(labels)
         loss_of: Any = self.compute_loss_func
@@ -106,6 +106,10 @@ class KMixupTrainerMixin(_Base):
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # the count is over all processes, DDP takes their mean
         return (loss, forward.first) if return_outputs else loss
+
+    def rows_to_mix(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Rows of a batch to mix among themselves, a boolean mask ``[B]``; None, unless overridden: all."""
+        return None
 
     def _split(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
         """Labels, what the model sees, and what its decoder is taught with."""

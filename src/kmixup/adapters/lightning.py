@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
 
@@ -30,7 +32,7 @@ class KMixupMixin(_Base):
                 return self.plan.loss(F.cross_entropy, logits, y)
 
     Batches are ``(x, y, ...)``, tuples (named ones too) or lists, with ``x`` a floating-point tensor or a structure;
-    only ``x`` is mixed, and the batch stays of its type. The mixer is a submodule, so a checkpoint carries the stream
+    only ``x`` is mixed, and the batch stays of its type; a mixer that matches by labels gets ``y``. The mixer is a submodule, so a checkpoint carries the stream
     of its generator.
 
     Attributes:
@@ -52,6 +54,10 @@ class KMixupMixin(_Base):
                 "on_after_batch_transfer yourself: self.plan = self.mixer.plan(x), then self.mixer.mix(self.plan, x)."
             )
         x, *rest = batch
-        self.plan = self.mixer.plan(x)
+        self.plan = self.mixer.plan(x, y=rest[0] if rest else None, where=self.rows_to_mix(batch))
         parts = [self.mixer.mix(self.plan, x), *rest]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+    def rows_to_mix(self, batch: Any) -> Tensor | None:
+        """Rows of a training batch to mix among themselves, a boolean mask ``[B]``; None, unless overridden: all."""
+        return None

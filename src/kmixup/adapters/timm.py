@@ -74,12 +74,13 @@ class TimmKMixup:
             f"multi_label={self.multi_label}, mixup_enabled={self.mixup_enabled})"
         )
 
-    def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, target: Tensor, *, where: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
         Args:
             x: Floating-point images, shape ``[B, ...]``; not changed in place.
             target: Class indices ``[B]``, or soft or multi-label targets ``[B, C]``.
+            where: Rows to mix among themselves, a boolean mask ``[B]``; default: all.
 
         Returns:
             The mixed images and soft targets ``[B, C]``.
@@ -93,7 +94,7 @@ class TimmKMixup:
                 "Use multi_label=False for class indices."
             )
         self.mixer.train(self.mixup_enabled)
-        x, soft = self.mixer(x, target.float() if self.multi_label else target)
+        x, soft = self.mixer(x, target.float() if self.multi_label else target, where=where)
         smoothing = self.label_smoothing
         # Smoothing and mixing are both affine in the target, so their order does not matter.
         return x, soft * (1 - smoothing) + smoothing * (0.5 if self.multi_label else 1 / self.num_classes)

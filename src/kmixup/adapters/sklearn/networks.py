@@ -27,6 +27,9 @@ class KMixupClassifier(ClassifierMixin, MixedNetwork):
         alpha: Parameter of Beta(alpha, alpha), >= 0; 0 trains without mixing.
         metric: Cost of a pair, see `kmixup.KMixup`.
         pairing: ``"roll"`` or ``"shuffle"``, see `kmixup.KMixup`.
+        within: ``"label"`` to mix within classes alone, see `kmixup.KMixup`.
+        label_weight: What a pair of different class costs more, see `kmixup.KMixup`.
+        match_on: ``"inputs"``; for regression also ``"target"``, or ``"both"`` with equal weight, see `kmixup.KMixup`.
         hidden_sizes: Widths of the hidden layers (ReLU).
         epochs: Passes over the data.
         batch_size: Rows per step, at least ``2 * k`` for the k asked for.
@@ -134,7 +137,8 @@ class KMixupRegressor(RegressorMixin, MixedNetwork):
     """A PyTorch network trained with k-mixup on squared error, as a scikit-learn regressor.
 
     Several targets are fitted together. Targets are scaled to mean 0 and variance 1 for training, whatever
-    ``standardize`` says, and predicted in their own units. Arguments and attributes are those of `KMixupClassifier`.
+    ``standardize`` says, and predicted in their own units. Arguments and attributes are those of `KMixupClassifier`;
+    ``match_on="target"`` matches what is predicted, as C-Mixup samples it (Yao et al., 2022).
     """
 
     _loss = staticmethod(F.mse_loss)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kmixup.adapters.sklearn.tables import FLOATS, check_at_least, dense, seeded_generator, validate_data
 from kmixup.cost import Metric
-from kmixup.mixup import KMixup, Pairing
+from kmixup.mixup import KMixup, MatchOn, Pairing
 
 # An epoch draws as many rows as the weights add up to, within 1 to this many times the distinct rows: weights count
 # repeated rows, but weights in the millions must not make epochs of millions.
@@ -48,6 +48,9 @@ class MixedNetwork(BaseEstimator):
         *,
         metric: Metric = "sqeuclidean",
         pairing: Pairing = "roll",
+        within: Literal["label"] | None = None,
+        label_weight: float = 0.0,
+        match_on: MatchOn = "inputs",
         hidden_sizes: Sequence[int] = (128, 128),
         epochs: int = 100,
         batch_size: int = 64,
@@ -68,6 +71,9 @@ class MixedNetwork(BaseEstimator):
         self.alpha = alpha
         self.metric: Metric = metric
         self.pairing: Pairing = pairing
+        self.within: Literal["label"] | None = within
+        self.label_weight = label_weight
+        self.match_on: MatchOn = match_on
         self.hidden_sizes = hidden_sizes
         self.epochs = epochs
         self.batch_size = batch_size
@@ -205,9 +211,9 @@ class MixedNetwork(BaseEstimator):
         start, total = time.perf_counter(), 0.0
         generator = torch.Generator()
         generator.set_state(self._stream)
-        mixer = KMixup(
-            self.k, self.alpha, metric=self.metric, pairing=self.pairing, generator=generator, per_process=False
-        )
+        names = ("metric", "pairing", "within", "label_weight", "match_on")
+        options = {name: getattr(self, name) for name in names}
+        mixer = KMixup(self.k, self.alpha, **options, generator=generator, per_process=False)
         draws = min(max(round(float(weight.sum())), len(x)), _LONGEST_EPOCH * len(x))
         batches = math.ceil(draws / self.batch_size)
         alone: Any = nullcontext()  # our own layers draw nothing; a network of the user's may, as for dropout
@@ -220,7 +226,7 @@ class MixedNetwork(BaseEstimator):
                 done = (self._passes + step / batches) / self.epochs if self.schedule == "cosine" else 0.0
                 for group in optimizer.param_groups:
                     group["lr"] = self.learning_rate * (1 + math.cos(math.pi * done)) / 2
-                plan = mixer.plan(x[rows])
+                plan = mixer.plan(x[rows], y=y[rows])
                 loss = plan.loss(self._loss, self.module_(plan.mix(x[rows])), y[rows])
                 optimizer.zero_grad()
                 loss.backward()
