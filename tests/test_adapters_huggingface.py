@@ -559,3 +559,24 @@ def test_two_processes_give_the_update_of_one_with_the_same_plans(tmp_path: Path
         expected = trained(InOrder(model(), args, train_dataset=features(64), mixer=Replayed([one])))
         for average in (True, False):
             torch.testing.assert_close(torch.load(tmp_path / f"{model.__name__}{average}.pt"), expected)
+
+
+def test_a_mixer_that_matches_by_labels_gets_them_and_a_hook_says_which_rows(tmp_path: Path) -> None:
+    plans, labels = [], []
+
+    class Kept(KMixup):
+        def plan(self, x: Any, x2: Any = None, **options: Any) -> MixPlan:
+            plans.append(super().plan(x, x2, **options))
+            labels.append(options["y"])
+            return plans[-1]
+
+    class SomeRows(KMixupTrainer):
+        def rows_to_mix(self, inputs: dict[str, Any]) -> Tensor:
+            return inputs["labels"] != 2
+
+    mixer = Kept(4, 1.0, within="label")
+    trained(SomeRows(OnFeatures(), arguments(tmp_path), train_dataset=features(), mixer=mixer))
+    for plan, y in zip(plans, labels, strict=True):
+        assert torch.equal(plan.partner_of(y), y)
+        assert (plan.weights[y == 2] == 1).all()
+    assert sum(len(plan) for plan in plans) >= 128

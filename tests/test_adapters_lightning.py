@@ -150,3 +150,22 @@ def test_a_batch_keeps_its_type(kind: Any, tmp_path: Path) -> None:
     assert type(mixed) is type(rows)
     torch.testing.assert_close(mixed[0], module.plan.mix(rows[0]))
     assert mixed[1] is rows[1]
+
+
+class SomeRows(Mixed):
+    def rows_to_mix(self, batch: Any) -> Tensor:
+        return batch[1] != 2
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        y = batch[1]
+        assert torch.equal(self.plan.partner_of(y), y)
+        assert (self.plan.weights[y == 2] == 1).all()
+        assert (self.plan.k[y != 2] == 4).all()
+        self.seen.append(y)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_mixer_that_matches_by_labels_gets_them_and_a_hook_says_which_rows(tmp_path: Path) -> None:
+    module = SomeRows(KMixup(4, 1.0, within="label"))
+    fitted(module, tmp_path, max_epochs=1, limit_val_batches=0)
+    assert len(torch.cat(module.seen)) == 128

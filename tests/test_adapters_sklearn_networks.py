@@ -311,3 +311,27 @@ def test_a_device_without_float64_gets_float32(estimator: Any, data: Any) -> Non
         predicted = model.fit(x, y).predict(x)
     assert next(model.module_.parameters()).dtype == torch.float32
     assert np.isfinite(predicted).all()
+
+
+def test_the_networks_match_by_labels_and_targets() -> None:
+    x, y = iris()
+    options = {"k": 4, "epochs": 3, "random_state": 0, "alpha": float("inf")}
+    within, plain, away = (
+        KMixupClassifier(**options, **rule).fit(x, y).loss_curve_[-1]
+        for rule in ({"within": "label"}, {}, {"label_weight": -2.0})
+    )
+    assert within < plain < away  # the two labels of a pair: one, sometimes two, mostly two
+    x, y = load_diabetes(return_X_y=True)
+    target, both, inputs = (
+        KMixupRegressor(**options, match_on=match_on).fit(x, y).loss_curve_[-1]
+        for match_on in ("target", "both", "inputs")
+    )
+    assert target < both < inputs  # the two targets of a pair are close, closer than chance, as inputs have it
+
+
+def test_labels_that_cannot_decide_are_refused_with_the_remedy() -> None:
+    x, y = iris()
+    with pytest.raises(TypeError, match=r"match_on='target' needs floating-point targets.*label_weight"):
+        KMixupClassifier(k=4, epochs=1, match_on="target").fit(x, y)
+    with pytest.raises(ValueError, match=r'within="label" needs class indices.*match_on'):
+        KMixupRegressor(k=4, epochs=1, within="label").fit(x, x[:, 0])

@@ -133,3 +133,13 @@ def test_at_alpha_zero_the_loss_is_timms_label_smoothing_loss() -> None:
     inputs, target = TimmKMixup(4, 0.0, num_classes=4, label_smoothing=0.1)(x, y)
     expected = LabelSmoothingCrossEntropy(0.1)(model(x), y)
     torch.testing.assert_close(SoftTargetCrossEntropy()(model(inputs), target), expected)
+
+
+def test_labels_and_a_mask_decide_whom_images_are_mixed_with() -> None:
+    x, y = batch()
+    where = torch.arange(32) % 4 > 0
+    mixup_fn = TimmKMixup(2, 1.0, num_classes=4, label_smoothing=0.0, within="label")
+    mixed, soft = mixup_fn(x, y, where=where)
+    torch.testing.assert_close(soft, one_hot(y, 4))
+    assert torch.equal(mixed[~where], x[~where])
+    assert not torch.equal(mixed[where], x[where])

@@ -36,9 +36,9 @@ class KMixupTrainerMixin(_Base):
 
     In training the floating-point inputs of each batch are mixed (images, audio, features, embeddings); attention masks
     show what either sample shows; what else has a rule in the mixer's ``leaves`` follows it. A mixer that matches by
-    labels gets them; they never reach the model: the loss is the two-target form on its logits, scaled for gradient accumulation as the Trainer scales its
-    own. A model that encodes and decodes decodes each mixed input twice, with either target as the teacher. Evaluation
-    and prediction are the Trainer's, unmixed, with the same collator.
+    labels gets them; they never reach the model: the loss is the two-target form on its logits, scaled for gradient
+    accumulation as the Trainer scales its own. A model that encodes and decodes decodes each mixed input twice, with
+    either target as the teacher. Evaluation and prediction are the Trainer's, unmixed, with the same collator.
 
     Args:
         *args: Arguments of the Trainer.

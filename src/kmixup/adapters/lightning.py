@@ -32,8 +32,8 @@ class KMixupMixin(_Base):
                 return self.plan.loss(F.cross_entropy, logits, y)
 
     Batches are ``(x, y, ...)``, tuples (named ones too) or lists, with ``x`` a floating-point tensor or a structure;
-    only ``x`` is mixed, and the batch stays of its type; a mixer that matches by labels gets ``y``. The mixer is a submodule, so a checkpoint carries the stream
-    of its generator.
+    only ``x`` is mixed, and the batch stays of its type; a mixer that matches by labels gets ``y``. The mixer is a
+    submodule, so a checkpoint carries the stream of its generator.
 
     Attributes:
         mixer: The mixer, to be set in ``__init__``.
