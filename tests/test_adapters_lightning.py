@@ -160,7 +160,7 @@ class SomeRows(Mixed):
         y = batch[1]
         assert torch.equal(self.plan.partner_of(y), y)
         assert (self.plan.weights[y == 2] == 1).all()
-        assert (self.plan.k[y != 2] == 4).all()
+        assert (self.plan.k[y != 2] > 0).all()
         self.seen.append(y)
         return super().training_step(batch, batch_idx)
 
