@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import baycomp
 import numpy as np
@@ -43,7 +44,7 @@ MEASURES = {
     "calibration_error": "calibration error, %",
     "noise_error": "error under noise, %",
 }
-ROPE = 1.0  # points of error that do not matter, as Benavoli, Corani, Demsar and Zaffalon (2017) take them
+ROPE = 1  # points of error that do not matter, as Benavoli, Corani, Demsar and Zaffalon (2017) take them
 LARGE = 16
 _DRAWS = 10_000  # of the posterior
 # Known before any training, and asked about by name.
@@ -88,7 +89,7 @@ def _tuned(recipe: Recipe) -> Choice:
     return tune_by_validation(recipe, read_lines(RUNS), list(METHODS))
 
 
-def asked(numbers: Mapping[str, object]) -> dict[str, float]:
+def asked(numbers: Mapping[str, Any]) -> dict[str, float]:
     """The numbers that `ASKED` names, of one data set."""
     one, large = numbers["rows"]
     return {
@@ -119,8 +120,33 @@ def render() -> str:
     """The page between its markers."""
     recipe = read_recipe("study")
     tuned = _tuned(recipe)
-    parts = [_what_was_run(recipe, tuned), _results(tuned), _per_set(recipe, tuned), _images(recipe)]
+    parts = [_answer(tuned), _what_was_run(recipe, tuned), _results(tuned), _per_set(recipe, tuned), _images(recipe)]
     return "\n\n".join([*filter(None, parts), _rules(), _predicting(tuned)]) + "\n"
+
+
+def _answer(tuned: Choice) -> str:
+    said = []
+    for rival in list(METHODS)[:-1]:
+        better, worse, open_ = [], [], []
+        for name, title in MEASURES.items():
+            gain = Estimate.of([each.mean for each in gains(tuned, "k-mixup", rival, name).values()])
+            low, high = gain.interval()
+            (better if low > 0 else worse if high < 0 else open_).append(title.partition(",")[0])
+        found = [("better", better), ("worse", worse), ("no difference shown", open_)]
+        said.append(f"- against {METHODS[rival]}: {'; '.join(f'{what} in {_listed(of)}' for what, of in found if of)};")
+    return "\n".join(
+        [
+            f"**Tuned k-mixup, on average over {len(tuned.groups)} data sets** (by whether the 95 % interval of the "
+            "mean gain leaves 0 out):",
+            "",
+            *said[:-1],
+            said[-1][:-1] + ".",
+        ]
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
@@ -164,7 +190,7 @@ def _results(tuned: Choice) -> str:
             lines.append(f"| {METHODS[rival]} | {title} | {_compared(found, name)} |")
     percent = ", ".join(title.partition(",")[0] for name, title in MEASURES.items() if name != "nll")
     return "\n".join(lines) + (
-        f"\n\nA gain is positive where k-mixup is better. A tie is a gain within {ROPE:g} point of {percent}; for "
+        f"\n\nA gain is positive where k-mixup is better. A tie is a gain within {ROPE} point of {percent}; for "
         "the likelihood none is. P(better): posterior probability that k-mixup is better by more than a tie, by the "
         "Bayesian signed-rank test ([baycomp](https://baycomp.readthedocs.io)); in brackets those of a tie and of its "
         "being worse."
@@ -172,7 +198,7 @@ def _results(tuned: Choice) -> str:
 
 
 def _compared(found: Sequence[float], measure: str) -> str:
-    rope = 0.0 if measure == "nll" else ROPE
+    rope = 0 if measure == "nll" else ROPE
     low, high = Estimate.of(found).interval()
     wins, losses = sum(gain > rope for gain in found), sum(gain < -rope for gain in found)
     # Its "left" is the first of the two, where that is larger.
@@ -234,7 +260,7 @@ def _rules() -> str:
             "",
             f"In the study (k = {LARGE}, alpha = 1, every split, nothing tuned): alpha itself errs "
             f"{mean(study):+.2f} points less [{low:+.2f}, {high:+.2f}] on average over {len(study)} data sets; "
-            f"it is better by more than {ROPE:g} point on {sum(g > ROPE for g in study)}, worse on "
+            f"it is better by more than {ROPE} point on {sum(g > ROPE for g in study)}, worse on "
             f"{sum(g < -ROPE for g in study)}.",
         ]
     return "\n".join(lines)

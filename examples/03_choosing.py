@@ -57,5 +57,5 @@ with style():
 
 # %%
 # To train at the strength of mixup with alpha = 0.2. As a start alpha = 1 itself has done no worse:
-# `When does it help? <../when.md>`_ has the runs.
+# :doc:`/docs/when` has the runs.
 mixer = KMixup(k=16, alpha=calibrate(x, k=16, alpha=0.2).alpha_k, num_classes=10)

@@ -132,6 +132,11 @@ def test_whether_it_helps_and_what_it_costs_are_what_runs_and_measurements_say()
         assert text == page.read_text(encoding="utf-8"), f"{page}: run python docs/summary.py"
 
 
+def test_what_mixing_does_to_boosting_is_what_the_committed_runs_say() -> None:
+    boosting = runpy.run_path(str(_ROOT / "docs" / "boosting.py"))
+    assert boosting["render"]() in boosting["PAGE"].read_text(encoding="utf-8"), "run python docs/boosting.py"
+
+
 def test_when_it_helps_and_what_diagnose_says_of_it_are_what_the_committed_runs_say() -> None:
     when = runpy.run_path(str(_ROOT / "docs" / "when.py"))
     assert when["render"]() in when["PAGE"].read_text(encoding="utf-8"), "run python docs/when.py"
