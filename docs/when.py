@@ -153,17 +153,16 @@ def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
     seeds = [len(tuned.values("erm", "error")[group]) for group in tuned.groups]
     asked_for = len({cell.group for cell in recipe.cells})
     grids = "; ".join(f"{METHODS[method]}: {' / '.join(grid)}" for method, grid in tuned.grids.items())
-    rows = [f"{_name(group)} ({count})" for group, count in zip(tuned.groups, seeds, strict=True)]
     left = [_name(group) for group in recipe.groups if group not in tuned.groups]
     text = (
         f"**A reduced protocol.** The recipe has {asked_for} data sets, 8 settings of each method and "
         f"{recipe.cells[0].trials} splits; run so far are {len(tuned.groups)} data sets, each on "
         f"{_range(seeds)} ({sum(seeds)} in all), with {max(map(len, tuned.grids.values()))} settings of each "
-        f"method. Validation chose among: {grids}. Data sets (splits): {', '.join(rows)}."
+        f"method. Validation chose among: {grids}."
     )
     if left:
-        text += f" Not run: {', '.join(left)}. `kmixup reproduce study --data-dir FOLDER` runs what is missing."
-    return text
+        text += f" Not run: {', '.join(left)}."
+    return text + " `kmixup reproduce study --data-dir FOLDER` runs what is missing."
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -217,7 +216,7 @@ def _mean(tuned: Choice, method: str, name: str) -> float:
 
 def _per_set(recipe: Recipe, tuned: Choice) -> str:
     heads = ["data set", "splits", *METHODS.values(), "gain on mixup", "gain on no mixing"]
-    lines = ["### Data set by data set", "", "Test error in percent; gains ± standard error over splits.", ""]
+    lines = ["## Data set by data set", "", "Test error in percent; gains ± standard error over splits.", ""]
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     errors = {method: tuned.values(method, "error") for method in METHODS}
     on = {rival: gains(tuned, "k-mixup", rival, "error") for rival in ("mixup", "erm")}
@@ -235,7 +234,7 @@ def _images(recipe: Recipe) -> str:
     tuned = tune_by_validation(images, read_lines(RUNS), list(methods))
     if not tuned.chosen:
         return ""
-    lines = [f"### Images: {next(iter(images.groups.values()))}", ""]
+    lines = [f"## Images: {recipe.groups[tuned.groups[0]]}", ""]
     lines += [f"| | {' | '.join(MEASURES.values())} |", "|---" * (len(MEASURES) + 1) + "|"]
     for method, title in methods.items():
         values = [mean(tuned.values(method, name)[tuned.groups[0]].values()) for name in MEASURES]
@@ -247,7 +246,7 @@ def _rules() -> str:
     """alpha itself against alpha_k of equal xi, at k = 16 and alpha = 1; nothing is tuned."""
     rows = list(_rule_rows())
     heads = ("data", "seeds", "alpha itself", "alpha_k of equal xi", "gain of alpha itself")
-    lines = ["### alpha itself, or calibrated?", "", _rule_sentence(rows), ""]
+    lines = ["## alpha itself, or calibrated?", "", _rule_sentence(rows), ""]
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for title, plain, exact, low, high, seeds in rows:
         lines.append(
@@ -316,7 +315,7 @@ def _error(run: Run) -> float:
 def _predicting(tuned: Choice) -> str:
     found = {rival: relations(tuned, rival) for rival in ("mixup", "erm")}
     heads = ["number of `diagnose`", "with the gain on mixup", "left out", "with the gain on no mixing", "left out"]
-    lines = ["### Does `diagnose` predict it?", "", _predicting_sentence(found), ""]
+    lines = ["## Does `diagnose` predict it?", "", _predicting_sentence(found), ""]
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, title in ASKED.items():
         cells = [cell for rival in found for cell in _relation_cells(found[rival][name])]
