@@ -4,12 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from kmixup.experiments.report.scorecard import fill
+
 page = pytest.importorskip("benchmarks.page", reason="the benchmarks are beside the sources, run from the repository")
 timing = pytest.importorskip("benchmarks.timing")
 
 
 def test_the_page_on_speed_is_what_the_results_render_to():
     assert (Path(page.DOCS) / "speed.md").read_text() == page.render()
+
+
+def test_the_comparison_with_c_mixup_is_what_its_results_render_to():
+    regression = pytest.importorskip("benchmarks.regression")
+    text = regression.PAGE.read_text()
+    assert fill(text, "regression", regression.render()) == text
 
 
 def test_a_ratio_is_the_median_over_rounds_and_skips_rounds_without_the_slow_contender():
