@@ -351,10 +351,14 @@ def evidence() -> str:
     splits = [len(seeds) for seeds in tuned.values("erm", "error").values()]
     lines = [
         "# How far the numbers of kmixup.diagnose were shown to predict the gain of tuned k-mixup on tuned mixup:",
-        "# rank correlations over data sets. Rendered by docs/when.py from results/study.jsonl.",
+        "# points of error, and rank correlations over data sets. Rendered by docs/when.py from results/study.jsonl.",
         f"sets = {len(tuned.groups)}",
         f"splits = {max(splits)}",
     ]
+    for rival in ("mixup", "erm"):
+        gain = Estimate.of([each.mean for each in gains(tuned, "k-mixup", rival, "error").values()])
+        low, high = gain.interval()
+        lines.append(f"gain_on_{rival} = {{ mean = {gain.mean:.2f}, low = {low:.2f}, high = {high:.2f} }}")
     for name, each in relations(tuned, "mixup").items():
         if not math.isnan(each.rho):
             values = f"rho = {each.rho:.2f}, low = {each.low:.2f}, high = {each.high:.2f}"

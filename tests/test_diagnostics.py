@@ -316,7 +316,8 @@ def test_it_says_how_far_its_numbers_were_shown_to_predict():
     found = tomllib.loads((Path(kmixup.__file__).parent / "evidence.toml").read_text())
     text = " ".join(diagnose(*three_clusters(), batches=2, generator=generator()).recommendation.split())
     distance, same = found["relative_distance"], found["same_class"]
-    assert f"rank correlations over {found['sets']} classification tables" in text
+    assert f"rank correlations over {found['sets']} data sets" in text
+    assert f"gained {found['gain_on_mixup']['mean']:+.2f} [" in text
     assert f"distance {distance['rho']:+.2f} [{distance['low']:+.2f}, {distance['high']:+.2f}]" in text
     assert f"same class {same['rho']:+.2f}" in text
     shown = [each["shown"] for each in (distance, same, found["intrusion"])]

@@ -296,10 +296,15 @@ def _how_far_shown() -> str:
         f"{title} {each['rho']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for title, each in relations.items()
     )
     shown = [title for title, each in relations.items() if each["shown"]]
+    gained = " and ".join(
+        f"{found[name]['mean']:+.2f} [{found[name]['low']:+.2f}, {found[name]['high']:+.2f}] on {title}"
+        for name, title in (("gain_on_mixup", "mixup"), ("gain_on_erm", "no mixing"))
+    )
     verdict = f"Of these numbers, {' and '.join(shown)} was" if shown else "None of these numbers was"
     return (
         f"{verdict} shown to predict the gain of k-mixup on mixup: rank correlations over {found['sets']} "
-        f"classification tables, {listed}. Compare on validation data, with no mixing and label smoothing beside it."
+        f"data sets, {listed}. There tuned k-mixup gained {gained} points of error on average. Compare on validation "
+        "data, with no mixing and label smoothing beside it."
     )
 
 
