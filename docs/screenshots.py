@@ -33,8 +33,8 @@ def take() -> None:
         write_page(make_scorecard([read_recipe("table1")], runs), Path(folder, "report.html"))
         page.goto(Path(folder, "report.html").as_uri())
         page.locator("td.cell").first.wait_for()
-        page.evaluate("document.querySelector('#filters').scrollIntoView()")
-        page.locator("section.grid table").nth(1).scroll_into_view_if_needed()
+        page.evaluate("document.querySelector('section.grid .legend').scrollIntoView()")
+        page.evaluate("scrollBy(0, -110)")
         page.screenshot(path=IMG / "report.png")
         browser.close()
 

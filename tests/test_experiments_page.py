@@ -13,7 +13,7 @@ import pytest
 
 from kmixup import cli
 from kmixup.experiments.files import parse_settings
-from kmixup.experiments.naming import command
+from kmixup.experiments.naming import commands
 from kmixup.experiments.recipe import read_recipe, recipe_names
 from kmixup.experiments.report import to_csv, to_html, to_latex
 from kmixup.experiments.run import Curves, Environment, Match, Run, Seconds
@@ -131,7 +131,7 @@ def test_the_numbers_on_the_page_are_those_of_the_run_files(tmp_path):
         assert first["curves"]["epochs"] == list(range(1, 11))
         assert first["curves"]["test_error"][0][0] == pytest.approx(errors.mean(), rel=1e-3)
         assert page.data["texts"][first["commits"]] == "abcdef123"
-        assert page.data["texts"][first["command"]] == command(recipe, cell)
+        assert page.data["texts"][first["command"]] == commands(recipe)[place]
     assert page.cells[0]["attack"] == {"4": 30.0}
 
 
@@ -230,8 +230,8 @@ def test_without_plotly_the_page_says_which_extra_is_missing(tmp_path, monkeypat
 @pytest.mark.parametrize("name", [*recipe_names(), "table1-as-printed"])
 def test_the_command_of_a_cell_picks_this_cell_and_no_other(name):
     recipe = read_recipe(name)
-    for cell in recipe.cells:
-        words = shlex.split(command(recipe, cell))
+    for cell, text in zip(recipe.cells, commands(recipe), strict=True):
+        words = shlex.split(text)
         assert words[:3] == ["kmixup", "reproduce", name.removesuffix("-as-printed")]
         where = [words[place + 1] for place, word in enumerate(words) if word == "--where"]
         assert recipe.where(**parse_settings(where)).cells == (cell,)
@@ -239,7 +239,7 @@ def test_the_command_of_a_cell_picks_this_cell_and_no_other(name):
 
 def test_the_command_of_a_cell_says_what_was_changed_by_the_command_line(tmp_path):
     recipe = recipe_of(tmp_path).read_as("as-printed").override(trials=2, lr=0.5, model_options={"hidden": [4]})
-    words = shlex.split(command(recipe, recipe.cells[3]))
+    words = shlex.split(commands(recipe)[3])
     assert words[2:] == [
         str(tmp_path / "mine.toml"),
         *("--reading", "as-printed", "--set", "lr=0.5", "--set", "model_options.hidden=[4]", "--trials", "2"),

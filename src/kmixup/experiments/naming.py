@@ -78,17 +78,20 @@ def _reading(cell: Cell) -> str:
     return f"{cell.reading} ({READINGS[cell.reading].title}{own})"
 
 
-def command(recipe: Recipe, cell: Cell) -> str:
-    """The command that runs the trials of one cell, as a shell takes it: as few settings as pick the cell."""
-    chosen: dict[str, Any] = {}
-    settings = choices(recipe.cells)
-    mine = next(of for each, of in zip(recipe.cells, settings, strict=True) if each is cell)
-    for name, value in mine.items():
-        matching = [of for of in settings if of[name] == value]
-        if len(matching) < len(settings):
-            chosen[name], settings = value, matching
-    where = [word for text in type_settings(chosen) for word in ("--where", text)]
-    return shlex.join(["kmixup", "reproduce", *recipe.asked, *where])
+def commands(recipe: Recipe) -> list[str]:
+    """The command that runs the trials of each cell, as a shell takes it: as few settings as pick the cell."""
+    found = []
+    everything = choices(recipe.cells)
+    for mine in everything:
+        chosen: dict[str, Any] = {}
+        left = everything
+        for name, value in mine.items():
+            matching = [of for of in left if of[name] == value]
+            if len(matching) < len(left):
+                chosen[name], left = value, matching
+        where = [word for text in type_settings(chosen) for word in ("--where", text)]
+        found.append(shlex.join(["kmixup", "reproduce", *recipe.asked, *where]))
+    return found
 
 
 def choices(cells: Sequence[Cell]) -> list[dict[str, Any]]:

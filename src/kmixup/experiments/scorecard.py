@@ -5,7 +5,7 @@ Every table is judged as trained (alpha itself), and under each other reading of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kmixup.experiments.claims import Judged, Measure
@@ -82,46 +82,60 @@ def make_scorecard(recipes: Sequence[Recipe], runs: Sequence[Run], *, measure: M
         runs: Any runs; those of other recipes are left out.
         measure: Test error after the last epoch, or of the best epoch; readings are always compared by the last.
     """
+    by_cell: dict[str, list[Run]] = {}
+    for run in runs:
+        by_cell.setdefault(run.trial.cell_id, []).append(run)
+    ids = {recipe.name: _ids(recipe) for recipe in recipes}
     tables: list[tuple[Card, ...]] = []
     duels: list[tuple[str, str, Duel]] = []
     for recipe in recipes:
-        cards = _cards(recipe, runs, measure)
+        cards = _cards(recipe, by_cell, measure)
         tables.append(cards)
         # Table 2 repeats the cells of other tables, which are compared there.
-        if cards[0].reading == AS_TRAINED and not any(_ids(recipe) > _ids(other) for other in recipes):
-            duels += [(recipe.name, name, duel) for name, duel in _duels(recipe, runs)]
+        if cards[0].reading == AS_TRAINED and not any(ids[recipe.name] > other for other in ids.values()):
+            duels += [(recipe.name, name, duel) for name, duel in _duels(recipe, by_cell)]
     return Scorecard(tuple(tables), tuple(duels))
 
 
-def _cards(recipe: Recipe, runs: Sequence[Run], measure: Measure) -> tuple[Card, ...]:
+# Of thousands of runs, those of one table.
+_ByCell = Mapping[str, Sequence[Run]]
+
+
+def _runs_of(recipes: Iterable[Recipe], by_cell: _ByCell) -> list[Run]:
+    found = dict.fromkeys(cell.settings.cell_id for recipe in recipes for cell in recipe.cells)
+    return [run for id_ in found for run in by_cell.get(id_, ())]
+
+
+def _cards(recipe: Recipe, by_cell: _ByCell, measure: Measure) -> tuple[Card, ...]:
     """As trained, and every other reading with runs of its own; one card of a recipe that contrasts readings."""
-    main = _ids(recipe.read_as(AS_TRAINED))
+
+    def card(name: str, of: Recipe) -> Card:
+        return Card(recipe.name, name, make_report(of, _runs_of([of], by_cell), measure=measure))
+
+    read = {name: recipe.read_as(name) for name in READINGS}
+    main = _ids(read[AS_TRAINED])
     if len(main) < len(_ids(recipe)):
-        return (Card(recipe.name, "", make_report(recipe, runs, measure=measure)),)
-    made = {run.trial.cell_id for run in runs}
-    others = [name for name in READINGS if name != AS_TRAINED and (_ids(recipe.read_as(name)) - main) & made]
-    return tuple(
-        Card(recipe.name, name, make_report(recipe.read_as(name), runs, measure=measure))
-        for name in (AS_TRAINED, *others)
-    )
+        return (card("", recipe),)
+    others = [name for name in READINGS if name != AS_TRAINED and (_ids(read[name]) - main) & by_cell.keys()]
+    return tuple(card(name, read[name]) for name in (AS_TRAINED, *others))
 
 
 def _ids(recipe: Recipe) -> set[str]:
     return {cell.settings.cell_id for cell in recipe.cells}
 
 
-def _duels(recipe: Recipe, runs: Sequence[Run]) -> list[tuple[str, Duel]]:
+def _duels(recipe: Recipe, by_cell: _ByCell) -> list[tuple[str, Duel]]:
     """The main reading against each other one, and each with the plain distance, by name.
 
     From runs of the full protocol that did not diverge, on the cells that have a printed error.
     """
+    main, variants = recipe.read_as(AS_TRAINED), _variants(recipe)
     errors: dict[str, list[float]] = {}
-    for run in runs:
+    for run in _runs_of([main, *variants.values()], by_cell):
         if run.final_error is not None:
             errors.setdefault(_without_seed(run.trial), []).append(100 * run.final_error)
-    main = recipe.read_as(AS_TRAINED)
     found = []
-    for name, other in _variants(recipe).items():
+    for name, other in variants.items():
         touched, reference = [], []
         for one, two in zip(main.cells, other.cells, strict=True):
             ids = [_without_seed(cell.settings) for cell in (one, two)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kmixup.experiments.naming import command, flat_settings, varied_settings
+from kmixup.experiments.naming import commands, flat_settings, varied_settings
 from kmixup.experiments.run import Match
 from kmixup.experiments.summary import CellReport, Report
 
@@ -22,11 +22,11 @@ def to_csv(reports: Sequence[Report]) -> str:
     varied = [name for name in varied_settings(settings) if name not in _SETTINGS]
     rows = []
     for report in reports:
-        for cell in report.cells:
+        for cell, command in zip(report.cells, commands(report.recipe), strict=True):
             flat = flat_settings(cell.cell.settings)
             who = {"table": report.recipe.name, "group": cell.cell.group, "reading": cell.cell.reading}
             who |= {name: flat.get(name) for name in (*_SETTINGS, *varied)}
-            about = {"note": "; ".join(cell.notes), "command": command(report.recipe, cell.cell)}
+            about = {"note": "; ".join(cell.notes), "command": command}
             rows.append(who | _numbers(cell) | _by_size(cell) | about)
     # Attacks differ from table to table: what any cell has is a column; what comes last, comes last.
     names = dict.fromkeys(name for row in rows for name in row if name not in ("note", "command"))

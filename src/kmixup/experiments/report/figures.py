@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from kmixup.estimate import Estimate
 from kmixup.experiments.curves import CurveName, band
-from kmixup.experiments.naming import cell_name, command
+from kmixup.experiments.naming import cell_name, commands
 from kmixup.experiments.report.scorecard import words
 from kmixup.experiments.scorecard import Card
 from kmixup.experiments.summary import CellReport
@@ -33,6 +33,12 @@ class Cells:
         self._points = max(2, min(200, _MOST_NUMBERS // (6 * max(ran, 1))))
         self._cells: list[dict[str, Any]] = []
         self._texts: dict[str, int] = {}
+        self._commands = {
+            id(cell): text
+            for cards in tables
+            for card in cards
+            for cell, text in zip(card.report.cells, commands(card.report.recipe), strict=True)
+        }
 
     def add(
         self,
@@ -56,7 +62,7 @@ class Cells:
                 "name": cell_name(first, varied),
                 "published": first.published.error,
                 "attack": first.published.attack,
-                "readings": [self._reading(card, cell, protocols[card.reading]) for card, cell in readings],
+                "readings": [self._reading(cell, protocols[card.reading]) for card, cell in readings],
             }
         )
         return len(self._cells) - 1
@@ -78,7 +84,7 @@ class Cells:
             ],
         }
 
-    def _reading(self, card: Card, cell: CellReport, protocol: str) -> dict[str, Any]:
+    def _reading(self, cell: CellReport, protocol: str) -> dict[str, Any]:
         tests = [run.test for run in cell.runs if run.test is not None]
         found: dict[str, Any] = {
             "reading": words(cell.cell.reading),
@@ -89,7 +95,7 @@ class Cells:
             "trials": cell.cell.trials,
             "difference": cell.difference,
             "notes": cell.notes,
-            "command": self._text(command(card.report.recipe, cell.cell)),
+            "command": self._text(self._commands[id(cell)]),
             "protocol": self._text(protocol),
         }
         if not cell.runs:
