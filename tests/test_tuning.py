@@ -97,3 +97,20 @@ def test_optunas_trials_make_mixers(recipe):
         found = suggest(trial, recipe, batch_size=64)
         mixer = KMixup(**found, num_classes=2)
         assert {"k": mixer.k, "alpha": mixer.alpha} == found == trial.user_attrs["kmixup"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # ray's own
+def test_rays_search_takes_it_as_its_space():
+    from ray.tune.search.optuna import OptunaSearch
+
+    def space(trial):
+        suggest(trial, "search", batch_size=64)
+
+    search = OptunaSearch(space, metric="accuracy", mode="max", seed=0)
+    for number in range(3):
+        config = search.suggest(str(number))
+        assert config is not None
+        assert config.keys() == {"k", "alpha"}
+        KMixup(**config)
+        search.on_trial_complete(str(number), {"accuracy": 1.0})
