@@ -30,14 +30,17 @@ def to_html(scorecard: Scorecard) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    cells = Cells(scorecard.tables)
-    tables = [_table(number, cards, cells) for number, cards in enumerate(scorecard.tables)]
+    # Beside tables with runs, one without has its place in the scorecard: no cells to show, and many of them.
+    ran = [cards for cards in scorecard.tables if _ran(cards)]
+    shown = ran or scorecard.tables
+    cells = Cells(shown)
+    tables = [_table(number, cards, cells) for number, cards in enumerate(shown)]
     page = Template(_asset("page.html")).substitute(
         title=_e(_title(scorecard)),
         palette=f":root{{--blue:{BLUE};--orange:{ORANGE}}}",
         style=_asset("page.css"),
         header=_e(HEADER),
-        contents=_contents(scorecard),
+        contents=_contents(shown, [cards for cards in scorecard.tables if ran and not _ran(cards)]),
         scorecard=_scorecard(scorecard),
         tables="\n".join(tables),
         # Nothing in it can close its element, or open a comment.
@@ -77,13 +80,18 @@ def _id(name: str) -> str:
     return "table-" + re.sub(r"[^A-Za-z0-9]+", "-", name)
 
 
-def _contents(scorecard: Scorecard) -> str:
+def _ran(cards: Sequence[Card]) -> bool:
+    return any(cell.runs for card in cards for cell in card.report.cells)
+
+
+def _contents(shown: Sequence[Sequence[Card]], without: Sequence[Sequence[Card]]) -> str:
     items = []
-    for number, (card, *others) in enumerate(scorecard.tables):
+    for number, (card, *others) in enumerate(shown):
         also = "".join(f", {_e(words(other.reading))} {_e(other.coverage)}" for other in others)
         name = f'<a href="#{_id(card.table)}-{number}">{_e(card.table)}</a>'
         items.append(f"<li>{name} {_e(card.report.recipe.title)} <small>{_e(card.coverage)}{also}</small></li>")
-    return f"<ul>{''.join(items)}</ul>"
+    names = ", ".join(cards[0].table for cards in without)
+    return f"<ul>{''.join(items)}</ul>" + (f"<p>Without a run, and so not shown: {_e(names)}.</p>" if names else "")
 
 
 # --- the scorecard ----------------------------------------------------------------------------------------------------
@@ -148,7 +156,7 @@ def _table(number: int, cards: Sequence[Card], cells: Cells) -> str:
         about = "Notes" if card is main else f"Notes, {words(card.reading)}"
         notes = "".join(f"<li>{_e(note)}</li>" for note in card.report.notes)
         body.append(f"<h3>{_e(about)}</h3><ul>{notes}</ul>" if notes else "")
-    opened = " open" if any(cell.runs for card in cards for cell in card.report.cells) else ""
+    opened = " open" if _ran(cards) else ""
     return (
         f'<section class="table" id="{_id(main.table)}-{number}"><details{opened}>'
         f"<summary><h2>{_e(main.table)}: {_e(recipe.title)}</h2></summary>{''.join(body)}</details></section>"
