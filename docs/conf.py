@@ -100,8 +100,9 @@ def _write_report(app, exception):
     if exception is None:
         root = Path(__file__).parents[1]
         runs = RunStore(root / "no such folder", [root / "results"]).all()
-        names = [name for name in recipe_names() if (root / "results" / f"{name}.jsonl").exists()]
-        write_page(make_scorecard([read_recipe(name) for name in names], runs), Path(app.outdir, "report.html"))
+        read = [read_recipe(name) for name in recipe_names() if (root / "results" / f"{name}.jsonl").exists()]
+        tables = [recipe for recipe in read if recipe.paper]  # the paper's; all else has a page of its own
+        write_page(make_scorecard(tables, runs), Path(app.outdir, "report.html"))
 
 
 def setup(app):
