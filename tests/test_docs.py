@@ -132,9 +132,10 @@ def test_whether_it_helps_and_what_it_costs_are_what_runs_and_measurements_say()
         assert text == page.read_text(encoding="utf-8"), f"{page}: run python docs/summary.py"
 
 
-def test_what_mixing_does_to_boosting_is_what_the_committed_runs_say() -> None:
-    boosting = runpy.run_path(str(_ROOT / "docs" / "boosting.py"))
-    assert boosting["render"]() in boosting["PAGE"].read_text(encoding="utf-8"), "run python docs/boosting.py"
+@pytest.mark.parametrize("name", ["boosting", "metrics"])
+def test_what_a_page_says_of_an_experiment_is_what_its_committed_results_say(name: str) -> None:
+    script = runpy.run_path(str(_ROOT / "docs" / f"{name}.py"))
+    assert script["render"]() in script["PAGE"].read_text(encoding="utf-8"), f"run python docs/{name}.py"
 
 
 def test_when_it_helps_and_what_diagnose_says_of_it_are_what_the_committed_runs_say() -> None:
