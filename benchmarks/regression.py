@@ -2,7 +2,7 @@
 
 Yao et al. (2022), C-Mixup, mix each sample with one of the training set, drawn with probability proportional to
 exp(-|y - y'|^2 / 2h^2). Three sets that scikit-learn ships or makes, one network and one schedule for every method; on
-one seed all share split and initial weights. Nothing was tuned; k, alpha and both h were fixed before the first run.
+one seed all share split and initial weights. Nothing was tuned.
 With ``--render`` nothing is trained: the page is rendered from results/regression.csv.
 """
 
