@@ -23,7 +23,8 @@ CONFIG = """
 source_paths = ["src"]
 also_copy = ["results", "docs", "README.md", "PAPER.md"]
 only_mutate = ["src/kmixup/{file}.py"]
-pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider"]
+# mutmut's own frames stand between a caller and us
+pytest_add_cli_args = ["-m", "not slow", "-k", "not names_the_callers_line", "-p", "no:cacheprovider"]
 pytest_add_cli_args_test_selection = ["tests/test_{tests}.py"]
 timeout_multiplier = 2.0
 timeout_constant = 5.0
