@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -283,3 +284,17 @@ def test_latex_has_a_booktabs_table_for_each_part_and_escapes_what_latex_would_r
     assert plain.count("{") == plain.count("}")
     rows = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
     assert {line.count(" & ") for line in rows[:3]} == {2}
+
+
+def test_a_table_made_of_others_is_named_beside_them_and_shown_alone(tmp_path):
+    mine = recipe_of(tmp_path)
+    gathered = replace(mine, name="gathered")
+    part, rest = (
+        replace(mine, name=name, cells=cells) for name, cells in (("a", mine.cells[:2]), ("b", mine.cells[2:]))
+    )
+    runs = runs_of(mine, seeds=1)
+    together = to_html(make_scorecard([part, rest, gathered], runs))
+    assert "Made of the cells of other tables, and shown there: gathered." in together
+    assert 'id="table-a-0"' in together
+    assert 'id="table-gathered' not in together
+    assert 'id="table-gathered' in to_html(make_scorecard([part, gathered], runs))  # it has cells that the other lacks

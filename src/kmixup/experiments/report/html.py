@@ -32,7 +32,8 @@ def to_html(scorecard: Scorecard) -> str:
 
     # Beside tables with runs, one without has its place in the scorecard: no cells to show, and many of them.
     ran = [cards for cards in scorecard.tables if _ran(cards)]
-    shown = ran or scorecard.tables
+    repeated = [cards for cards in ran if _repeats(cards, scorecard.tables)]
+    shown = [cards for cards in ran if cards not in repeated] or scorecard.tables
     cells = Cells(shown)
     tables = [_table(number, cards, cells) for number, cards in enumerate(shown)]
     page = Template(_asset("page.html")).substitute(
@@ -40,7 +41,7 @@ def to_html(scorecard: Scorecard) -> str:
         palette=f":root{{--blue:{BLUE};--orange:{ORANGE}}}",
         style=_asset("page.css"),
         header=_e(HEADER),
-        contents=_contents(shown, [cards for cards in scorecard.tables if ran and not _ran(cards)]),
+        contents=_contents(shown, [cards for cards in scorecard.tables if ran and not _ran(cards)], repeated),
         scorecard=_scorecard(scorecard),
         tables="\n".join(tables),
         # Nothing in it can close its element, or open a comment.
@@ -84,14 +85,28 @@ def _ran(cards: Sequence[Card]) -> bool:
     return any(cell.runs for card in cards for cell in card.report.cells)
 
 
-def _contents(shown: Sequence[Sequence[Card]], without: Sequence[Sequence[Card]]) -> str:
+def _repeats(cards: Sequence[Card], tables: Sequence[Sequence[Card]]) -> bool:
+    """Whether a table gathers the cells of smaller ones, and has no other."""
+    own = _cell_ids(cards)
+    smaller = [ids for ids in map(_cell_ids, tables) if len(ids) < len(own)]
+    return own <= set().union(*smaller)
+
+
+def _cell_ids(cards: Sequence[Card]) -> set[str]:
+    return {cell.cell.settings.cell_id for card in cards for cell in card.report.cells}
+
+
+def _contents(
+    shown: Sequence[Sequence[Card]], without: Sequence[Sequence[Card]], repeated: Sequence[Sequence[Card]]
+) -> str:
     items = []
     for number, (card, *others) in enumerate(shown):
         also = "".join(f", {_e(words(other.reading))} {_e(other.coverage)}" for other in others)
         name = f'<a href="#{_id(card.table)}-{number}">{_e(card.table)}</a>'
         items.append(f"<li>{name} {_e(card.report.recipe.title)} <small>{_e(card.coverage)}{also}</small></li>")
-    names = ", ".join(cards[0].table for cards in without)
-    return f"<ul>{''.join(items)}</ul>" + (f"<p>Without a run, and so not shown: {_e(names)}.</p>" if names else "")
+    said = {"Without a run, and so not shown": without, "Made of the cells of other tables, and shown there": repeated}
+    notes = [f"{why}: {', '.join(cards[0].table for cards in tables)}." for why, tables in said.items() if tables]
+    return f"<ul>{''.join(items)}</ul>" + "".join(f"<p>{_e(note)}</p>" for note in notes)
 
 
 # --- the scorecard ----------------------------------------------------------------------------------------------------
