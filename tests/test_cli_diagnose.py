@@ -140,3 +140,13 @@ def test_the_tables_fit_a_narrow_terminal_and_end_in_a_recommendation(folder):
 def test_what_cannot_be_read_is_refused_with_its_remedy(arguments, message):
     frame().to_csv("t.csv", index=False)
     assert message in refusal(*arguments)
+
+
+@pytest.mark.parametrize("columns", ["40", "60", "160"])
+def test_a_narrow_terminal_cuts_no_number(columns):
+    asked = ["iris", "--alpha", "0.1,1", *QUICK]
+    printed = CliRunner().invoke(app, ["diagnose", *asked], env={"COLUMNS": columns}, catch_exceptions=False).output
+    found = numbers(*asked)["rows"][1]
+    assert "k = 4" in printed
+    assert f"{found['alpha_k(exact, 0.1)']:.3g}" in printed
+    assert "…" not in printed

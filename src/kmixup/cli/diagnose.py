@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from kmixup.cli.options import DataDir, Help, reader_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from kmixup.diagnosis import Diagnosis
 
@@ -89,31 +89,26 @@ def _numbers(option: str, text: str, kind: type) -> list[Any]:
 def _show(found: Diagnosis) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = Console()
     places = len(found.alphas)
-    console.print(_table("What each k does to the data", [line[:-places] for line in found.table()]))
+    _print("What each k does to the data", [line[:-places] for line in found.table()], console)
     heads = [f"{rule} {alpha:g}" for rule in ("exact", "sqrt") for alpha in found.alphas]
     lines = [
         [str(row.k), *(f"{c.alpha_k:.3g}" + "*" * (not c.attainable) for r in ("exact", "sqrt") for c in row.rules[r])]
         for row in found.rows
     ]
-    console.print(_table("alpha_k of each alpha, by both rules", [["k", *heads], *lines]))
+    _print("alpha_k of each alpha, by both rules", [["k", *heads], *lines], console)
     if found.classes is not None:
         lines = [[str(row.k), *(f"{entropy:.2f}" for entropy in row.label_entropy or ())] for row in found.rows]
         heads = [f"alpha {alpha:g}" for alpha in found.alphas]
-        console.print(_table("Entropy of the mixed labels at the exact alpha_k, nats", [["k", *heads], *lines]))
-    for remark in found.remarks():
-        console.print(remark)
-    console.print(f"\n{found.recommendation}")
+        _print("Entropy of the mixed labels at the exact alpha_k, nats", [["k", *heads], *lines], console)
+    for text in (*found.remarks(), f"\n{found.recommendation}"):
+        console.print(text, markup=False, highlight=False)
 
 
-def _table(title: str, lines: Sequence[Sequence[str]]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _print(title: str, lines: Sequence[Sequence[str]], console: Console) -> None:
+    from kmixup.experiments.report import print_table
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in lines[0]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in lines[1:]:
-        table.add_row(*line)
-    return table
+    (_, *columns), *rows = lines
+    console.print(title, style="italic", highlight=False)
+    print_table("", columns, [(f"k = {k}", dict(zip(columns, row, strict=True))) for k, *row in rows], console)
