@@ -96,7 +96,9 @@ def type_settings(settings: Mapping[str, Any]) -> list[str]:
 def _type_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(json.dumps(each) if isinstance(each, str) else _type_value(each) for each in value)}]"
-    text = (
-        str(value).lower() if isinstance(value, bool) else f"{value:.15g}" if isinstance(value, float) else str(value)
-    )
-    return json.dumps(value) if isinstance(value, str) and _parse_value(text) != value else text
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:.15g}"
+        return short if float(short) == value else repr(value)
+    return json.dumps(value) if isinstance(value, str) and _parse_value(value) != value else str(value)

@@ -7,12 +7,12 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from kmixup.estimate import Estimate
-from kmixup.experiments.files import parse_settings
+from kmixup.experiments.files import type_settings
 from kmixup.experiments.trial import Options, Strict, Trial
 from kmixup.tuning import SearchRecipe
 
@@ -198,7 +198,7 @@ class Tuned(Strict):
         trial = Trial.model_validate({**self.search.trial.model_dump(), **self.winner(method).settings})
         changed = trial.model_dump(mode="json", exclude_defaults=True, exclude={"validation"})
         place = ["--data-dir", self.data_dir] if self.data_dir else []
-        return shlex.join(["kmixup", "train", *_typed(changed), *place])
+        return shlex.join(["kmixup", "train", *type_settings(changed), *place])
 
     def to_json(self) -> str:
         """Everything: the records, the gains, the findings, the line to paste."""
@@ -231,18 +231,3 @@ def title(method: str) -> str:
 
 def _error(refit: Refit) -> float:
     return _DIVERGED if refit.error is None else refit.error
-
-
-def _typed(settings: Options, outer: str = "") -> Iterator[str]:
-    """Settings as `parse_settings` reads them."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _typed(value, f"{outer}{name}.")
-        else:
-            yield f"{outer}{name}={_text(value)}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str) and parse_settings([f"a={value}"])["a"] == value:
-        return value
-    return json.dumps(value)
