@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kmixup import KMixup, calibrate
-from kmixup.experiments.comparisons import LEVEL, Arm, pair
+from kmixup.experiments.comparisons import Arm, pair
 from kmixup.experiments.datasets import load_data
 from kmixup.experiments.files import write_whole
 from kmixup.experiments.models import build_model
 from kmixup.experiments.report.scorecard import fill
+from kmixup.experiments.verdicts import interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "choosing.md"
@@ -106,7 +107,7 @@ def render() -> str:
             cells.append("")
         else:
             gain = pair(arms[arm], arms["pixels"])
-            low, high = float(gain.bound(LEVEL, 1)), -float(gain.bound(LEVEL, -1))
+            low, high = interval(gain)
             better, worse = better + (low > 0), worse + (high < 0)
             cells.append(f"{gain.effect:+.2f} [{low:+.2f}, {high:+.2f}]")
         lines.append(f"| {arm} | {' | '.join(cells)} |")

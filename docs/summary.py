@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmixup.experiments.comparisons import LEVEL, Arm, Comparison, pair
+from kmixup.experiments.comparisons import Arm, Comparison, pair
 from kmixup.experiments.readings import AS_TRAINED, READINGS
 from kmixup.experiments.recipe import Recipe, read_recipe
 from kmixup.experiments.report.scorecard import fill
 from kmixup.experiments.run import Run
 from kmixup.experiments.runs import read_lines
 from kmixup.experiments.summary import make_report
+from kmixup.experiments.verdicts import interval
 
 ROOT = Path(__file__).parents[1]
 _README, _HOME = ROOT / "README.md", ROOT / "docs" / "index.md"
@@ -121,19 +122,15 @@ def _row(title: str, recipe: Recipe, runs: Sequence[Run]) -> _Row | None:
     return _Row(title, recipe.cells[0].reading, arms)
 
 
-def _bounds(gain: Comparison) -> tuple[float, float]:
-    return float(gain.bound(LEVEL, 1)), -float(gain.bound(LEVEL, -1))
-
-
 def _interval(gain: Comparison) -> str:
-    low, high = _bounds(gain)
+    low, high = interval(gain)
     return f"{gain.effect:+.2f} [{low:+.2f},\u00a0{high:+.2f}]"
 
 
 def _counts(rows: Sequence[_Row]) -> str:
     counts = []
     for place, name in enumerate(("mixup", "no mixing")):
-        bounds = [_bounds(row.gains[place]) for row in rows]
+        bounds = [interval(row.gains[place]) for row in rows]
         better, worse = sum(low > 0 for low, _ in bounds), sum(high < 0 for _, high in bounds)
         open_ = len(rows) - better - worse
         counts.append(f"against {name} it errs less on **{better}**, more on **{worse}**, undecided on {open_}")

@@ -9,6 +9,7 @@ is not chosen by its outcome.
 import argparse
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -22,7 +23,7 @@ from scipy import stats
 from kmixup import diagnose
 from kmixup.estimate import Estimate
 from kmixup.experiments.chosen import Choice, Relation, gains, relation, tune_by_validation
-from kmixup.experiments.comparisons import LEVEL, Arm, pair
+from kmixup.experiments.comparisons import Arm, pair
 from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.files import write_whole
 from kmixup.experiments.points import load_points
@@ -31,6 +32,7 @@ from kmixup.experiments.report.scorecard import fill
 from kmixup.experiments.run import Run
 from kmixup.experiments.runs import read_lines
 from kmixup.experiments.summary import make_report
+from kmixup.experiments.verdicts import interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "when.md"
@@ -154,9 +156,10 @@ def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
     asked_for = len({cell.group for cell in recipe.cells})
     grids = "; ".join(f"{METHODS[method]}: {' / '.join(grid)}" for method, grid in tuned.grids.items())
     left = [_name(group) for group in recipe.groups if group not in tuned.groups]
+    offered = Counter((cell.group, cell.settings.method) for cell in recipe.cells)
     text = (
-        f"**A reduced protocol.** The recipe has {asked_for} data sets, 8 settings of each method and "
-        f"{recipe.cells[0].trials} splits; run so far are {len(tuned.groups)} data sets, each on "
+        f"**A reduced protocol.** The recipe has {asked_for} data sets, {max(offered.values())} settings of each "
+        f"method and {recipe.cells[0].trials} splits; run so far are {len(tuned.groups)} data sets, each on "
         f"{_range(seeds)} ({sum(seeds)} in all), with {max(map(len, tuned.grids.values()))} settings of each "
         f"method. Validation chose among: {grids}."
     )
@@ -279,7 +282,7 @@ def _rule_rows() -> Iterator[tuple[str, float, float, float, float, int]]:
             if exact is None or plain.n < 5 or exact.n < 5:
                 continue
             gain = pair(Arm(plain.errors), Arm(exact.errors))
-            low, high = float(gain.bound(LEVEL, 1)), -float(gain.bound(LEVEL, -1))
+            low, high = interval(gain)
             title = read_recipe(name).groups[group]
             yield title, plain.mean or 0.0, exact.mean or 0.0, low, high, gain.n
 

@@ -165,6 +165,11 @@ class Verdict:
         return None if self.published is None else self.published > self.margin + TOLERANCE
 
 
+def interval(claim: Node) -> tuple[float, float]:
+    """The interval of the effect, in points, each end wrong with a probability of `LEVEL`; infinite where unknown."""
+    return float(claim.bound(LEVEL, 1)), -float(claim.bound(LEVEL, -1))
+
+
 def judge(claim: Node, margin: float = 0.0) -> Verdict:
     """Decide a claim.
 
@@ -172,7 +177,7 @@ def judge(claim: Node, margin: float = 0.0) -> Verdict:
         claim: The formula.
         margin: In percentage points: "by 0.1 %" is held where the effect is shown to exceed 0.1.
     """
-    low, high = float(claim.bound(LEVEL, 1)), -float(claim.bound(LEVEL, -1))
+    low, high = interval(claim)
     outcome: Outcome = "undecided"
     if math.isinf(low) and math.isinf(high):
         outcome = "not tested"
