@@ -6,7 +6,7 @@ Every number is ours +- standard error (n) | published | difference, in percent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,11 @@ class CellReport:
         """Ours minus published; None if either is missing."""
         published = self.cell.published.error
         return None if self.mean is None or published is None else self.mean - published
+
+    def mean_of(self, figure: Callable[[Run], float | None]) -> float | None:
+        """A figure of a run, on average over the runs that have it; None without one."""
+        known = [value for run in self.runs if (value := figure(run)) is not None]
+        return float(np.mean(known)) if known else None
 
     @property
     def attacked(self) -> dict[str, Estimate]:

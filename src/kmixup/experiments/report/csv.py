@@ -7,8 +7,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from kmixup.experiments.naming import commands, flat_settings, varied_settings
 from kmixup.experiments.run import Match
 from kmixup.experiments.summary import CellReport, Report
@@ -39,11 +37,9 @@ def to_csv(reports: Sequence[Report]) -> str:
 
 def _numbers(cell: CellReport) -> dict[str, float | None]:
     runs, match = cell.runs, cell.match
-    tests = [run.test for run in runs if run.test is not None]
-    half_xi = _mean([run.xi / 2 for run in runs if run.xi is not None])
     return {
-        "alpha_k": _mean([run.alpha_k for run in runs if run.alpha_k is not None]),
-        "xi_half": half_xi,
+        "alpha_k": cell.mean_of(lambda run: run.alpha_k),
+        "xi_half": cell.mean_of(lambda run: None if run.xi is None else run.xi / 2),
         "xi_published": cell.cell.published.xi,
         "error": cell.mean,
         "std_error": cell.std_error,
@@ -51,9 +47,9 @@ def _numbers(cell: CellReport) -> dict[str, float | None]:
         "diverged": sum(run.diverged for run in runs),
         "published": cell.cell.published.error,
         "difference": cell.difference,
-        "nll": _mean([test.nll for test in tests]),
-        "calibration_error": _mean([100 * test.calibration_error for test in tests]),
-        "seconds": _mean([run.seconds.total for run in runs]),
+        "nll": cell.mean_of(lambda run: run.test and run.test.nll),
+        "calibration_error": cell.mean_of(lambda run: run.test and 100 * run.test.calibration_error),
+        "seconds": cell.mean_of(lambda run: run.seconds.total),
         **{name: getattr(match, name, None) for name in Match.model_fields},
     }
 
@@ -63,10 +59,6 @@ def _by_size(cell: CellReport) -> dict[str, float]:
     found = {f"fgsm_{size}": estimate.mean for size, estimate in cell.attacked.items()}
     found |= {f"fgsm_{size}_published": error for size, error in cell.cell.published.attack.items()}
     return found | {f"noise_{size}": estimate.mean for size, estimate in cell.noisy.items()}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
 
 
 def _plain(value: Any) -> str:

@@ -85,7 +85,6 @@ class Cells:
         }
 
     def _reading(self, cell: CellReport, protocol: str) -> dict[str, Any]:
-        tests = [run.test for run in cell.runs if run.test is not None]
         found: dict[str, Any] = {
             "reading": words(cell.cell.reading),
             "text": cell.text(),
@@ -100,15 +99,13 @@ class Cells:
         }
         if not cell.runs:
             return found
-        alphas = [run.alpha_k for run in cell.runs if run.alpha_k is not None]
-        xis = [run.xi_k for run in cell.runs if run.xi_k is not None]
         found |= {
             "seeds": [[seed, error] for seed, error in cell.errors.items()],
-            "alpha_k": Estimate.of(alphas).mean if alphas else None,
-            "xi_k": Estimate.of(xis).mean if xis else None,
-            "seconds": Estimate.of([run.seconds.total for run in cell.runs]).mean,
-            "nll": Estimate.of([test.nll for test in tests]).mean if tests else None,
-            "calibration": Estimate.of([100 * test.calibration_error for test in tests]).mean if tests else None,
+            "alpha_k": cell.mean_of(lambda run: run.alpha_k),
+            "xi_k": cell.mean_of(lambda run: run.xi_k),
+            "seconds": cell.mean_of(lambda run: run.seconds.total),
+            "nll": cell.mean_of(lambda run: run.test and run.test.nll),
+            "calibration": cell.mean_of(lambda run: run.test and 100 * run.test.calibration_error),
             "match": cell.match.model_dump() if cell.match else None,
             "attacked": {size: _triple(estimate) for size, estimate in cell.attacked.items()},
             "noisy": {size: _triple(estimate) for size, estimate in cell.noisy.items()},
