@@ -32,7 +32,7 @@ def to_html(scorecard: Scorecard) -> str:
 
     # Beside tables with runs, one without has its place in the scorecard: no cells to show, and many of them.
     ran = [cards for cards in scorecard.tables if _ran(cards)]
-    repeated = [cards for cards in ran if _repeats(cards, scorecard.tables)]
+    repeated = _repeated(ran, scorecard.tables)
     shown = [cards for cards in ran if cards not in repeated] or scorecard.tables
     cells = Cells(shown)
     tables = [_table(number, cards, cells) for number, cards in enumerate(shown)]
@@ -85,15 +85,14 @@ def _ran(cards: Sequence[Card]) -> bool:
     return any(cell.runs for card in cards for cell in card.report.cells)
 
 
-def _repeats(cards: Sequence[Card], tables: Sequence[Sequence[Card]]) -> bool:
-    """Whether a table gathers the cells of smaller ones, and has no other."""
-    own = _cell_ids(cards)
-    smaller = [ids for ids in map(_cell_ids, tables) if len(ids) < len(own)]
-    return own <= set().union(*smaller)
+def _repeated(ran: Sequence[Sequence[Card]], tables: Sequence[Sequence[Card]]) -> list[Sequence[Card]]:
+    """Those tables that gather the cells of smaller ones, and have no other."""
+    ids = {of[0].table: {cell.cell.settings.cell_id for card in of for cell in card.report.cells} for of in tables}
 
+    def gathers(own: set[str]) -> bool:
+        return own <= set().union(*(other for other in ids.values() if len(other) < len(own)))
 
-def _cell_ids(cards: Sequence[Card]) -> set[str]:
-    return {cell.cell.settings.cell_id for card in cards for cell in card.report.cells}
+    return [cards for cards in ran if gathers(ids[cards[0].table])]
 
 
 def _contents(
