@@ -87,9 +87,7 @@ def _trial(
     data: str, target: str | None, shared: dict[str, Any], given: dict[str, Any], data_dir: Path | None
 ) -> Trial:
     """What all methods share: the data as named or by path, ours where the user says nothing."""
-    from pydantic import ValidationError
-
-    from kmixup.experiments.trial import Trial, first_mistake
+    from kmixup.experiments.recipe import make_trial
 
     dataset = reader_of(data, data_dir)
     options: dict[str, Any] = {} if dataset == data else {"path": data}
@@ -101,7 +99,4 @@ def _trial(
     values["dataset_options"] = {**options, **given.get("dataset_options", {})}
     if values["model"] == "fc":
         values["model_options"] = {"hidden": [128, 64], **given.get("model_options", {})}
-    try:
-        return Trial.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(first_mistake(error)) from None
+    return make_trial(values)

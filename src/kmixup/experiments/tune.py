@@ -88,7 +88,7 @@ def tune(
     out.mkdir(parents=True, exist_ok=True)
     data_dir = None if data_dir is None else data_dir.resolve()
     trial = search.trial
-    data = load_data(trial.dataset, data_dir, trial.seed_for("data"), trial.dataset_options)
+    data = _load(trial, data_dir)
     ks = fitting(KS[1:], min(trial.batch_size, len(_fold(data, trial).data.x_train)))
     budget, second = budget_of(search, ks)
     place = storage if storage and "://" in storage else str(Path(storage or out / "tune.journal").resolve())
@@ -247,5 +247,9 @@ def _data(work: _Work) -> Data:
     name, trial = work.studies.name, work.search.trial
     if name not in _held:
         _held.clear()
-        _held[name] = load_data(trial.dataset, work.data_dir, trial.seed_for("data"), trial.dataset_options)
+        _held[name] = _load(trial, work.data_dir)
     return _held[name]
+
+
+def _load(trial: Trial, data_dir: Path | None) -> Data:
+    return load_data(trial.dataset, data_dir, trial.seed_for("data"), trial.dataset_options)

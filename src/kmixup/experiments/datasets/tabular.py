@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +31,7 @@ def iris(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "sca
     """
     from sklearn.datasets import load_iris
 
-    x, y = load_iris(return_X_y=True)
-    source = _shipped("iris.csv")
-    return split_rows(np.asarray(x), np.asarray(y), 3, seed, scaling=scaling, test_share=test_share, source=source)
+    return _shipped("iris.csv", load_iris(return_X_y=True), seed, scaling, test_share)
 
 
 def breast_cancer(
@@ -44,9 +43,7 @@ def breast_cancer(
     """
     from sklearn.datasets import load_breast_cancer
 
-    x, y = load_breast_cancer(return_X_y=True)
-    source = _shipped("breast_cancer.csv")
-    return split_rows(np.asarray(x), np.asarray(y), 2, seed, scaling=scaling, test_share=test_share, source=source)
+    return _shipped("breast_cancer.csv", load_breast_cancer(return_X_y=True), seed, scaling, test_share)
 
 
 def wine(
@@ -55,9 +52,7 @@ def wine(
     """Wine recognition, 178 x 13, 3 classes, from scikit-learn. Options as `table`."""
     from sklearn.datasets import load_wine
 
-    x, y = load_wine(return_X_y=True)
-    source = _shipped("wine_data.csv")
-    return split_rows(np.asarray(x), np.asarray(y), 3, seed, scaling=scaling, test_share=test_share, source=source)
+    return _shipped("wine_data.csv", load_wine(return_X_y=True), seed, scaling, test_share)
 
 
 def digits(
@@ -66,9 +61,7 @@ def digits(
     """Optical digits as a table, 1797 x 64 (8 x 8 pixels), 10 classes, from scikit-learn. Options as `table`."""
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
-    source = _shipped("digits.csv.gz")
-    return split_rows(np.asarray(x), np.asarray(y), 10, seed, scaling=scaling, test_share=test_share, source=source)
+    return _shipped("digits.csv.gz", load_digits(return_X_y=True), seed, scaling, test_share)
 
 
 def abalone(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = "raw", test_share: float = 0.2) -> Data:
@@ -104,9 +97,12 @@ def phishing(data_dir: Path | None = None, seed: int = 0, *, scaling: Scaling = 
     return _split(table, _numbers(table), seed, scaling, test_share, note=_DUPLICATES)
 
 
-def _shipped(name: str) -> str:
+def _shipped(name: str, loaded: Any, seed: int, scaling: Scaling, test_share: float) -> Data:
+    """A set that comes with scikit-learn, as its loader gave rows and classes; its source is the file there."""
+    x, y = map(np.asarray, loaded)
     with resources.as_file(resources.files("sklearn.datasets.data") / name) as file:
-        return files_source([file])
+        source = files_source([file])
+    return split_rows(x, y, len(np.unique(y)), seed, scaling=scaling, test_share=test_share, source=source)
 
 
 def _read(name: str, data_dir: Path | None, *files: str) -> Table:
