@@ -11,10 +11,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from sklearn.linear_model import LinearRegression
+from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 from kmixup import KManifoldMixup, KMixup, MixPlan, assign, cost_matrix
-from kmixup.adapters.sklearn import KMixupSampler
+from kmixup.adapters.sklearn import KMixupSampler, Vicinal
 
 Named = collections.namedtuple("Named", "first second")
 
@@ -394,3 +396,57 @@ def test_the_rows_of_a_sampler_are_those_of_the_definition(chosen, n, d, seed, c
     np.testing.assert_allclose(found[order[0]], np.array(expected)[order[1]], rtol=1e-9, atol=1e-9)
     if not weighted:
         assert weights.sum() == pytest.approx(n * (chosen["draws"] + chosen["keep_original"]))
+
+
+def loss_terms(sampler: KMixupSampler, x, y, weight) -> tuple[np.ndarray, ...]:
+    """Input, target and weight of every term of the two-target loss, over all draws."""
+    terms = [(x, y, weight)] if sampler.keep_original else []
+    for plan in sampler.plans_:
+        lam, j = plan.lam.double().expand(len(plan)).numpy(), plan.partner.numpy()
+        mixed = lam[:, None] * x + (1 - lam)[:, None] * x[j]
+        terms += [(mixed, y, lam * weight), (mixed, y[j], (1 - lam) * weight[j])]
+    return tuple(np.concatenate(part) for part in zip(*terms, strict=True))
+
+
+def weighted_table(n: int, d: int, seed: int, weighted: bool) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng, rng.normal(size=(n, d)), rng.integers(0, 3, n) + np.arange(n) % 2.0 if weighted else np.ones(n)
+
+
+def fitted(estimator, chosen: dict, seed: int, x, y, weight) -> Vicinal:
+    vicinal = Vicinal(estimator, KMixupSampler(**chosen, random_state=seed))
+    return quietly(lambda: vicinal.fit(x, y, sample_weight=weight))
+
+
+@BOUNDED
+@given(sampled, st.integers(2, 20), st.integers(1, 3), seeds, st.sampled_from([(), (2,)]), st.booleans())
+def test_a_vicinal_regression_is_where_the_two_target_loss_has_no_slope(chosen, n, d, seed, targets, weighted):
+    rng, x, weight = weighted_table(n, d, seed, weighted)
+    y = rng.normal(size=(n, *targets))
+    vicinal = fitted(LinearRegression(), chosen, seed, x, y, weight)
+    kept = weight > 0
+    mixed, target, w = loss_terms(vicinal.sampler_, x[kept], y[kept], weight[kept])
+    residual = w[:, None] * (vicinal.predict(mixed) - target).reshape(len(w), -1)
+    slopes = residual.T @ np.column_stack([mixed, np.ones(len(w))])
+    np.testing.assert_allclose(slopes, 0, atol=1e-9 * w.sum())
+
+
+@BOUNDED
+@given(sampled, st.integers(2, 20), st.integers(1, 3), seeds, st.integers(1, 4), st.booleans())
+def test_a_vicinal_classifier_sees_the_moments_of_each_class_in_the_two_target_loss(
+    chosen, n, d, seed, classes, weighted
+):
+    rng, x, weight = weighted_table(n, d, seed, weighted)
+    y = rng.integers(0, classes, n)
+    vicinal = fitted(GaussianNB(), chosen, seed, x, y, weight)
+    kept = weight > 0
+    mixed, target, w = loss_terms(vicinal.sampler_, x[kept], y[kept], weight[kept])
+    bayes = vicinal.estimator_
+    np.testing.assert_array_equal(vicinal.classes_, np.unique(target[w > 0]))
+    for c, prior, mean, var in zip(
+        bayes.classes_, bayes.class_prior_, bayes.theta_, bayes.var_ - bayes.epsilon_, strict=True
+    ):
+        of, share = mixed[target == c], w[target == c] / w[target == c].sum()
+        assert prior == pytest.approx(w[target == c].sum() / w.sum())
+        np.testing.assert_allclose(mean, share @ of, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(var, share @ (of - mean) ** 2, rtol=1e-7, atol=1e-7)
