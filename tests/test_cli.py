@@ -294,7 +294,7 @@ def test_runs_of_an_older_kmixup_are_named_together_and_converted(folder):
     assert f"and {count - 1} more like it (a run of schema 1, this kmixup has 2. `kmixup runs convert` makes" in named
     (folder / "old" / "other.json").write_text("{}")
     said = kmixup("runs", "convert", "old", "--out", "new").output
-    assert "left as it is: old/other.json: not a run: 'trial' is missing" in said
+    assert "left as it is: old/other.json: not a run: it has no trial" in said
     assert f"{count} runs converted into new." in said
     assert len(list((folder / "new").glob("*.json"))) == count
 

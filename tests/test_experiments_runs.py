@@ -50,6 +50,62 @@ def test_a_truncated_or_foreign_file_is_reported_and_counts_as_not_run(tmp_path,
     assert RunStore(tmp_path).get(made.trial) == made
 
 
+def changed(**parts):
+    return lambda text: json.dumps({**json.loads(text), **parts})
+
+
+def curves_of(text, **parts):
+    return json.dumps({**json.loads(text), "curves": {**json.loads(text)["curves"], **parts}})
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: "[" * 100_000, "recursion limit exceeded"),
+        (lambda text: '{"trial":' * 100_000, "recursion limit exceeded"),
+        (lambda text: "[1, 2]", "not a run: "),
+        (lambda text: "NaN", "not a run: "),
+        (lambda text: '{"trial": {"a": 1}, "schema": "http://json-schema.org/draft-07"}', "not a run: "),
+        (changed(schema=None), "not a run: schema: "),
+        (changed(schema=[2]), "not a run: schema: "),
+        (changed(schema="99"), "not a run: schema: "),
+        (changed(final_error=float("nan")), "not a run: final_error: "),
+        (changed(final_error="NaN"), "not a run: final_error: "),
+        (changed(final_error=37), "not a run: final_error: "),
+        (changed(best_error=-0.1), "not a run: best_error: "),
+        (changed(attack_error={"big": 0.5}), "a size is a number >= 0, got 'big'"),
+        (changed(noise_error={"-1": 0.5}), "a size is a number >= 0, got '-1'"),
+        (changed(attack_error={"8": 1.5}), "a share is between 0 and 1, got 1.5"),
+        (changed(xi="NaN"), "not a run: xi: "),
+        (changed(seconds={"total": -1, "matching": 0}), "not a run: seconds.total: "),
+        (changed(finished="yesterday"), "not a run: finished: "),
+        (changed(note="\x1b]0;a title\x07\x1b[2J"), "a text in it holds signs that cannot be printed"),
+        (changed(**{"\x1b[31m": 1}), "a text in it holds signs that cannot be printed"),
+        (lambda text: curves_of(text, train_loss=[1.0]), "learning curves must have one length"),
+        (lambda text: curves_of(text, epochs=[1]), "learning curves must have one length"),
+        (lambda text: curves_of(text, epochs=[1] * len(json.loads(text)["curves"]["test_error"])), "must rise from 1"),
+    ],
+)
+def test_a_hostile_file_is_named_with_the_reason_and_never_believed(tmp_path, made, damage, reason):
+    store = RunStore(tmp_path)
+    path = store.put(made)
+    path.write_text(damage(path.read_text()))
+    assert store.all() == []
+    assert reason in store.broken[path]
+    with pytest.raises(ValueError, match=r"hostile\.json: "):
+        convert_file(path.rename(tmp_path / "hostile.json"), RunStore(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("place", [lambda path: path.mkdir(), lambda path: path.symlink_to(path.name)])
+def test_what_is_no_file_is_named_and_the_run_is_written_beside_a_folder(tmp_path, made, place):
+    store = RunStore(tmp_path)
+    place(store.path(made.trial))
+    assert store.all() == []
+    assert store.path(made.trial) in store.broken
+    store.put(made)
+    assert store.all() == [made]
+
+
 def test_a_run_under_anothers_name_or_with_edited_settings_is_not_believed(tmp_path, made):
     store = RunStore(tmp_path)
     path = store.put(made)

@@ -27,7 +27,7 @@ def runs_convert(
             try:
                 print(f"{path} -> {convert_file(path, store)}")
                 converted += 1
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 left.append(str(error))
     for reason in left:
         print(f"left as it is: {reason}")

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from kmixup.experiments.trial import SCHEMA, Options, Strict, Trial
 
@@ -16,6 +17,28 @@ __all__ = ["UNKNOWN", "Curves", "Environment", "Evaluation", "Match", "Origin", 
 
 UNKNOWN = "unknown"
 """What a run converted from an older schema says of what that schema did not record."""
+
+
+def _is_share(value: float) -> float:
+    if value < 0 or value > 1:  # nan is what a model has whose outputs are not finite
+        raise ValueError(f"a share is between 0 and 1, got {value:g}")
+    return value
+
+
+def _is_size(text: str) -> str:
+    try:
+        known = float(text) >= 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f"a size is a number >= 0, got {text!r}")
+    return text
+
+
+_Share = Annotated[float, AfterValidator(_is_share)]
+_Size = Annotated[str, AfterValidator(_is_size)]
+_FiniteShare = Annotated[float, Field(ge=0, le=1)]
+_NotNegative = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -53,9 +76,19 @@ class Curves(Strict):
 
     train_loss: list[float]
     train_accuracy: list[float]
-    test_error: list[float]
-    validation_error: list[float] = Field(default=[])
+    test_error: list[_Share]
+    validation_error: list[_Share] = Field(default=[])
     epochs: list[int] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _has_an_entry_an_epoch(self) -> Curves:
+        count = len(self.test_error)
+        lengths = (len(self.train_loss), len(self.train_accuracy), len(self.validation_error) or count)
+        if {*lengths, len(self.epochs) or count} != {count}:
+            raise ValueError("learning curves must have one length")
+        if any(later <= earlier for earlier, later in zip([0, *self.epochs], self.epochs, strict=False)):
+            raise ValueError("epochs must rise from 1")
+        return self
 
 
 class Match(Strict):
@@ -63,8 +96,8 @@ class Match(Strict):
 
     matched_sq_distance: float
     unmatched_sq_distance: float
-    self_share: float
-    same_class_share: float
+    self_share: _Share
+    same_class_share: _Share
 
 
 class Evaluation(Strict):
@@ -76,9 +109,9 @@ class Evaluation(Strict):
         calibration_error: Expected calibration error, a share.
     """
 
-    error: float
+    error: _Share
     nll: float
-    calibration_error: float
+    calibration_error: _Share
 
 
 class Seconds(Strict):
@@ -90,9 +123,9 @@ class Seconds(Strict):
         cpu: Time of all cores of this process in the whole trial; None if it was not recorded.
     """
 
-    total: float
-    matching: float
-    cpu: float | None = None
+    total: _NotNegative
+    matching: _NotNegative
+    cpu: _NotNegative | None = None
 
 
 class Environment(Strict):
@@ -149,29 +182,31 @@ class Run(Strict):
 
     model_config = ConfigDict(validate_by_alias=True, validate_by_name=True, serialize_by_alias=True)
 
-    schema_number: int = Field(default=SCHEMA, alias="schema")
+    schema_number: int = Field(default=SCHEMA, ge=SCHEMA, le=SCHEMA, alias="schema")
     id: str
     trial: Trial
     source: str
     code: dict[str, str] = Field(default={})
     options: dict[str, Options] = Field(default={})
-    final_error: float | None
-    best_error: float | None
+    final_error: _FiniteShare | None
+    best_error: _FiniteShare | None
     test: Evaluation | None = None
     validation: Evaluation | None = None
-    attack_error: dict[str, float] = Field(default={})
-    noise_error: dict[str, float] = Field(default={})
+    attack_error: dict[_Size, _Share] = Field(default={})
+    noise_error: dict[_Size, _Share] = Field(default={})
     diverged: bool = False
-    alpha_k: float | None = None
-    xi: float | None = None
-    xi_k: float | None = None
+    alpha_k: _NotNegative | None = None
+    xi: _NotNegative | None = None
+    xi_k: _NotNegative | None = None
     attainable: bool = True
     match: Match | None = None
     curves: Curves
     seconds: Seconds
     environment: Environment
     note: str = ""
-    finished: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    finished: str = Field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), pattern=r"^\d{4}-\d\d-\d\d"
+    )
 
     @property
     def origin(self) -> Origin:

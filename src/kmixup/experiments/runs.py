@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from kmixup.experiments.files import write_whole
 from kmixup.experiments.locks import hold, is_held
@@ -187,9 +187,11 @@ def read_run(path: Path) -> Run:
 
 
 def _from_json(text: str | bytes) -> Run:
-    document = json.loads(text)
+    document = from_json(text)  # json.loads, which recurses, ends a whole report on a file nested too deeply
+    if not all(string.isprintable() for string in _strings(document)):
+        raise ValueError("a text in it holds signs that cannot be printed")  # such as a terminal's escape codes
     schema = document.get("schema", 1) if isinstance(document, dict) and "trial" in document else SCHEMA
-    if schema != SCHEMA:
+    if isinstance(schema, int) and schema != SCHEMA:
         remedy = "`kmixup runs convert` makes it one of this" if schema < SCHEMA else "Update kmixup to read it"
         raise ValueError(f"a run of schema {schema}, this kmixup has {SCHEMA}. {remedy}.")
     try:
@@ -199,6 +201,16 @@ def _from_json(text: str | bytes) -> Run:
     if run.id != run.trial.id:
         raise ValueError("its id does not belong to its settings")
     return run
+
+
+def _strings(document: Any) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, dict | list):
+        for part in document:
+            yield from _strings(part)
+        if isinstance(document, dict):
+            yield from _strings(list(document.values()))
 
 
 def read_lines(path: Path) -> Iterator[Run]:
@@ -255,6 +267,8 @@ def convert(document: Mapping[str, Any]) -> Run:
     Raises:
         ValueError: If it is no run of schema 1.
     """
+    if not isinstance(document, Mapping) or not isinstance(document.get("trial"), Mapping):
+        raise ValueError("not a run: it has no trial")
     try:
         if document.get("schema", 1) != 1:
             raise ValueError(f"schema {document['schema']} needs no conversion")
@@ -274,6 +288,6 @@ def convert_file(path: Path, store: RunStore) -> Path:
         ValueError: If it is no run of schema 1. The message names the file.
     """
     try:
-        return store.put(convert(json.loads(path.read_bytes())))
+        return store.put(convert(from_json(path.read_bytes())))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

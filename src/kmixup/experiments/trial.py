@@ -78,7 +78,7 @@ class Trial(Strict):
     """Everything that decides a run. Same trial, same data, same machine, same numbers.
 
     ``dataset``, ``model`` and ``method`` are names in the registries, or ``"module:function"``: your own (see
-    `kmixup.experiments.door`).
+    `kmixup.experiments.named`).
 
     Attributes:
         dataset: What is learned, with ``dataset_options`` for its loader.
