@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,7 +23,7 @@ from scipy import stats
 
 from kmixup import diagnose
 from kmixup.estimate import Estimate
-from kmixup.experiments.chosen import Choice, Relation, gains, relation, tune_by_validation
+from kmixup.experiments.chosen import Choice, Relation, Split, gains, relation, tune_by_validation
 from kmixup.experiments.comparisons import Arm, pair
 from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.files import write_whole
@@ -38,13 +39,23 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "when.md"
 EVIDENCE = ROOT / "src" / "kmixup" / "evidence.toml"
 RUNS = ROOT / "results" / "study.jsonl"
+OTHERS = ROOT / "results" / "study-others.jsonl"
 NUMBERS = ROOT / "results" / "study-diagnoses.json"
 METHODS = {"erm": "no mixing", "label-smoothing": "label smoothing", "mixup": "mixup", "k-mixup": "k-mixup"}
+RIVALS = list(METHODS)[:-1]
 MEASURES = {
     "error": "error, %",
     "nll": "likelihood, nats",
     "calibration_error": "calibration error, %",
     "noise_error": "error under noise, %",
+}
+# What is recommended, and its rivals: one setting each, nothing tuned.
+UNTUNED = {
+    "no mixing": {"method": "erm", "weight_decay": 1e-4},
+    "label smoothing of 0.1": {"method": "label-smoothing", "method_options": {"smoothing": 0.1}},
+    "mixup with alpha = 0.2": {"method": "mixup", "alpha": 0.2},
+    "mixup with alpha = 1": {"method": "mixup", "alpha": 1.0},
+    "k-mixup": {"method": "k-mixup", "k": 16, "alpha": 1.0, "alpha_rule": "none"},
 }
 ROPE = 1  # points of error that do not matter, as Benavoli, Corani, Demsar and Zaffalon (2017) take them
 LARGE = 16
@@ -87,8 +98,29 @@ def measure(folder: Path) -> None:
     write_whole(NUMBERS, json.dumps(found, indent=1) + "\n")
 
 
+@cache
+def _runs(file: Path) -> tuple[Run, ...]:
+    return tuple(read_lines(file))
+
+
 def _tuned(recipe: Recipe) -> Choice:
-    return tune_by_validation(recipe, read_lines(RUNS), list(METHODS))
+    return tune_by_validation(recipe, _runs(RUNS), list(METHODS))
+
+
+def _untuned(name: str, file: Path) -> Choice:
+    """The arms of `UNTUNED`, on every split that has all of them."""
+    arms = {
+        cell.settings.cell_id: (cell.group, arm)
+        for cell in read_recipe(name).cells
+        for arm, settings in UNTUNED.items()
+        if cell.matches(settings)
+    }
+    found: dict[Split, dict[str, Run]] = {}
+    for run in _runs(file):
+        if run.trial.cell_id in arms:
+            group, arm = arms[run.trial.cell_id]
+            found.setdefault((group, run.trial.seed), {})[arm] = run
+    return Choice({split: runs for split, runs in found.items() if len(runs) == len(UNTUNED)}, {}, ())
 
 
 def asked(numbers: Mapping[str, Any]) -> dict[str, float]:
@@ -122,29 +154,36 @@ def render() -> str:
     """The page between its markers."""
     recipe = read_recipe("study")
     tuned = _tuned(recipe)
-    parts = [_answer(tuned), _what_was_run(recipe, tuned), _results(tuned), _per_set(recipe, tuned), _images(recipe)]
-    return "\n\n".join([*filter(None, parts), _rules(), _predicting(tuned)]) + "\n"
+    parts = [
+        *(_answer("Tuned k-mixup", tuned, RIVALS), _what_was_run(recipe, tuned), _results(tuned), _others()),
+        *(_per_set(recipe, tuned), _images(recipe), _rules(), _predicting(tuned)),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _answer(tuned: Choice) -> str:
+def _answer(what: str, compared: Choice, rivals: Sequence[str]) -> str:
     said = []
-    for rival in list(METHODS)[:-1]:
-        better, worse, open_ = [], [], []
+    for rival in rivals:
+        by_verdict = {"better": [], "worse": [], "no difference shown": []}
         for name, title in MEASURES.items():
-            gain = Estimate.of([each.mean for each in gains(tuned, "k-mixup", rival, name).values()])
-            low, high = gain.interval()
-            (better if low > 0 else worse if high < 0 else open_).append(title.partition(",")[0])
-        found = [("better", better), ("worse", worse), ("no difference shown", open_)]
-        said.append(f"- against {METHODS[rival]}: {'; '.join(f'{what} in {_listed(of)}' for what, of in found if of)};")
-    return "\n".join(
-        [
-            f"**Tuned k-mixup, on average over {len(tuned.groups)} data sets** (by whether the 95 % interval of the "
-            "mean gain leaves 0 out):",
-            "",
-            *said[:-1],
-            said[-1][:-1] + ".",
-        ]
+            by_verdict[_verdict(_gain(compared, rival, name))].append(title.partition(",")[0])
+        found = "; ".join(f"{verdict} in {_listed(names)}" for verdict, names in by_verdict.items() if names)
+        said.append(f"- against {METHODS.get(rival, rival)}: {found}")
+    head = (
+        f"**{what}, on average over {len(compared.groups)} data sets** (by whether the 95 % interval of the mean gain "
+        "leaves 0 out):"
     )
+    return "\n".join([head, "", ";\n".join(said) + "."])
+
+
+def _gain(compared: Choice, rival: str, measure: str) -> Estimate:
+    """The mean over data sets."""
+    return Estimate.of([each.mean for each in gains(compared, "k-mixup", rival, measure).values()])
+
+
+def _verdict(gain: Estimate) -> str:
+    low, high = gain.interval()
+    return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -186,10 +225,11 @@ def _results(tuned: Choice) -> str:
         "| k-mixup against | measure | wins / ties / losses | mean gain, 95 % interval over data sets | P(better) |",
         "|---|---|---|---|---|",
     ]
-    for rival in list(METHODS)[:-1]:
+    for rival in RIVALS:
         for name, title in MEASURES.items():
-            found = [gain.mean for gain in gains(tuned, "k-mixup", rival, name).values()]
-            lines.append(f"| {METHODS[rival]} | {title} | {_compared(found, name)} |")
+            lines.append(
+                f"| {METHODS[rival]} | {title} | {_compared(tuned, rival, name)} | {_chances(tuned, rival, name)} |"
+            )
     percent = ", ".join(title.partition(",")[0] for name, title in MEASURES.items() if name != "nll")
     return "\n".join(lines) + (
         f"\n\nA gain is positive where k-mixup is better. A tie is a gain within {ROPE} point of {percent}; for "
@@ -199,18 +239,29 @@ def _results(tuned: Choice) -> str:
     )
 
 
-def _compared(found: Sequence[float], measure: str) -> str:
-    rope = 0 if measure == "nll" else ROPE
-    low, high = Estimate.of(found).interval()
-    wins, losses = sum(gain > rope for gain in found), sum(gain < -rope for gain in found)
-    # Its "left" is the first of the two, where that is larger.
-    chances = baycomp.SignedRankTest.probs(np.array(found), np.zeros(len(found)), rope, nsamples=_DRAWS, random_state=0)
-    better, *rest = [f"{chance:.2f}" for chance in chances]
+def _compared(compared: Choice, rival: str, measure: str) -> str:
+    """Wins / ties / losses, and the mean gain with its interval."""
+    found = [gain.mean for gain in gains(compared, "k-mixup", rival, measure).values()]
+    low, high = _gain(compared, rival, measure).interval()
+    wins, losses = sum(gain > _rope(measure) for gain in found), sum(gain < -_rope(measure) for gain in found)
     digits = 3 if measure == "nll" else 2
     return (
         f"{wins} / {len(found) - wins - losses} / {losses} | {mean(found):+.{digits}f} "
-        f"[{low:+.{digits}f}, {high:+.{digits}f}] | {better} ({', '.join(rest)})"
+        f"[{low:+.{digits}f}, {high:+.{digits}f}]"
     )
+
+
+def _chances(compared: Choice, rival: str, measure: str) -> str:
+    """The chance of being better; in brackets those of a tie, if there are any, and of being worse."""
+    found = np.array([gain.mean for gain in gains(compared, "k-mixup", rival, measure).values()])
+    # Its "left" is the first of the two, where that is larger.
+    test = baycomp.SignedRankTest.probs
+    better, *rest = test(found, np.zeros(len(found)), _rope(measure), nsamples=_DRAWS, random_state=0)
+    return f"{better:.2f} ({', '.join(f'{chance:.2f}' for chance in rest)})"
+
+
+def _rope(measure: str) -> float:
+    return 0 if measure == "nll" else ROPE
 
 
 def _mean(tuned: Choice, method: str, name: str) -> float:
@@ -231,10 +282,40 @@ def _per_set(recipe: Recipe, tuned: Choice) -> str:
     return "\n".join(lines)
 
 
+def _others() -> str:
+    """The recommended setting as it is, on the study's data sets and on others."""
+    first, others = _untuned("study", RUNS), _untuned("study-others", OTHERS)
+    rivals = list(UNTUNED)[:-1]
+    heads = ["k-mixup against", "measure"]
+    for choice, whose in ((first, "sets of the study"), (others, "others")):
+        heads += [f"{len(choice.groups)} {whose}", "mean gain, 95 % interval"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    kept = Counter()
+    for rival in rivals:
+        for name, title in MEASURES.items():
+            cells = [_compared(choice, rival, name) for choice in (first, others)]
+            lines.append(f"| {rival} | {title} | {' | '.join(cells)} |")
+            verdicts = [_verdict(_gain(choice, rival, name)) for choice in (first, others)]
+            if verdicts[0] != "no difference shown":
+                kept[verdicts[1] == verdicts[0]] += 1
+    return "\n\n".join(
+        [
+            "## The recommendation on other data",
+            f"k = {LARGE} and alpha = 1 is what [we recommend to try](choosing.md). Here it is, nothing tuned, on the "
+            f"study's data sets and on {len(others.groups)} others that a rule chose before any run "
+            "(`study-others.toml`; [cell by cell](../results/study-others.md)). Of the "
+            f"{kept.total()} differences shown on the study's sets, **{kept[True]}** were shown on the others too.",
+            _answer(f"k = {LARGE} and alpha = 1, untuned", others, rivals),
+            "\n".join(lines),
+            "Wins / ties / losses, and the mean gain over data sets, as above.",
+        ]
+    )
+
+
 def _images(recipe: Recipe) -> str:
     methods = {**METHODS, "k-cutmix": "CutMix"}
     images = recipe.where(group=[group for group in recipe.groups if group.startswith("study-images")])
-    tuned = tune_by_validation(images, read_lines(RUNS), list(methods))
+    tuned = tune_by_validation(images, _runs(RUNS), list(methods))
     if not tuned.chosen:
         return ""
     lines = [f"## Images: {recipe.groups[tuned.groups[0]]}", ""]
@@ -300,7 +381,7 @@ def _study_rules() -> Iterator[tuple[str, float]]:
     recipe = read_recipe("study")
     groups = {cell.settings.cell_id: cell.group for cell in recipe.cells}
     errors: dict[str, dict[str, dict[int, float]]] = {}
-    for run in read_lines(RUNS):
+    for run in _runs(RUNS):
         trial = run.trial
         if trial.method == "k-mixup" and trial.k == LARGE and trial.alpha == 1:
             by_rule = errors.setdefault(groups[trial.cell_id], {})
@@ -349,23 +430,24 @@ def _predicting_sentence(found: Mapping[str, Mapping[str, Relation]]) -> str:
 
 
 def evidence() -> str:
-    """What the library says of its own numbers: the relations to the gain on mixup, as TOML."""
-    tuned = _tuned(read_recipe("study"))
-    splits = [len(seeds) for seeds in tuned.values("erm", "error").values()]
+    """What the library says of its own recommendation: what k-mixup gained, and whether a number foretold it; TOML."""
+    tuned, untuned = _tuned(read_recipe("study")), _untuned("study-others", OTHERS)
     lines = [
-        "# How far the numbers of kmixup.diagnose were shown to predict the gain of tuned k-mixup on tuned mixup:",
-        "# points of error, and rank correlations over data sets. Rendered by docs/when.py from results/study.jsonl.",
-        f"sets = {len(tuned.groups)}",
-        f"splits = {max(splits)}",
+        "# What kmixup.diagnose says of its recommendation: points of error that k-mixup gained over data sets, and",
+        "# how each of its numbers went with the gain of tuned k-mixup on tuned mixup. Rendered by docs/when.py.",
     ]
-    for rival in ("mixup", "erm"):
-        gain = Estimate.of([each.mean for each in gains(tuned, "k-mixup", rival, "error").values()])
-        low, high = gain.interval()
-        lines.append(f"gain_on_{rival} = {{ mean = {gain.mean:.2f}, low = {low:.2f}, high = {high:.2f} }}")
+    for part, compared, rivals in (("tuned", tuned, RIVALS), ("untuned", untuned, list(UNTUNED)[:-1])):
+        lines += ["", f"[{part}]", f"sets = {len(compared.groups)}"]
+        for rival in rivals:
+            gain = _gain(compared, rival, "error")
+            low, high = gain.interval()
+            values = f"mean = {gain.mean:.2f}, low = {low:.2f}, high = {high:.2f}"
+            lines.append(f'gains."{METHODS.get(rival, rival)}" = {{ {values} }}')
+    lines += ["", "[numbers]"]
     for name, each in relations(tuned, "mixup").items():
         if not math.isnan(each.rho):
             values = f"rho = {each.rho:.2f}, low = {each.low:.2f}, high = {each.high:.2f}"
-            lines.append(f"{name} = {{ {values}, shown = {str(each.shown).lower()} }}")
+            lines.append(f'"{ASKED[name]}" = {{ {values}, shown = {str(each.shown).lower()} }}')
     return "\n".join(lines) + "\n"
 
 

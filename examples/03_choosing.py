@@ -22,7 +22,7 @@ print(tuple(x.shape))
 # Before training
 # ---------------
 #
-# A row per k: how far partners are, how often they share a class, how often a midpoint lies among a third class.
+# A row per k: how far partners are, how often they share a class, how often a midpoint lies nearest to neither class.
 diagnosis = diagnose(x, y, ks=(1, 4, 16, 64), alphas=(0.2, 1.0))
 print(diagnosis)
 

@@ -292,36 +292,88 @@ def test_the_figure_has_a_point_per_k():
 # --- what it suggests -------------------------------------------------------------------------------------------------
 
 
-def test_it_suggests_a_larger_k_where_mixup_runs_into_a_third_class():
-    x, y = three_clusters()
-    text = diagnose(x, y, batches=30, generator=generator()).recommendation
-    assert "of midpoints lie nearest to a third class at k = 1" in text
-    assert "try k = 1:" not in text
+def said(x, y, **options) -> str:
+    return " ".join(diagnose(x, y, **{"batches": 4, "generator": generator(), **options}).recommendation.split())
 
 
-def test_it_suggests_mixup_where_partners_come_no_closer():
-    x = torch.randn(400, 500, generator=generator())  # noise in many dimensions: all points are equally far
-    text = diagnose(x, torch.arange(400) % 2, batches=4, generator=generator()).recommendation
-    assert "hardly closer" in text
-    assert "Start with k = 1" in text
+@pytest.mark.parametrize(
+    ("y", "batch_size", "tried"),
+    [
+        ("classes", 256, "no mixing, label smoothing of 0.1, mixup with alpha = 1, k-mixup with k = 16 and alpha = 1."),
+        ("classes", 12, "no mixing, label smoothing of 0.1, mixup with alpha = 1, k-mixup with k = 6 and alpha = 1."),
+        ("classes", 3, "no mixing, label smoothing of 0.1, mixup with alpha = 1. "),
+        ("continuous", 256, "no mixing, mixup with alpha = 1, k-mixup with k = 16 and alpha = 1. What to expect"),
+    ],
+)
+def test_it_says_what_to_try_by_what_fits_alone(y, batch_size, tried):
+    x, classes = three_clusters()
+    assert f"validation data: {tried}" in said(x, classes if y == "classes" else x[:, 0], batch_size=batch_size)
 
 
-def test_it_falls_back_on_the_papers_heuristic_and_says_what_is_not_known():
-    x = torch.randn(400, 3, generator=generator())
-    text = diagnose(x, torch.arange(400) % 2, batches=4, generator=generator()).recommendation
-    assert "start with k = 16" in text
-
-
-def test_it_says_how_far_its_numbers_were_shown_to_predict():
+def test_what_it_says_to_expect_is_what_the_committed_runs_say():
     found = tomllib.loads((Path(kmixup.__file__).parent / "evidence.toml").read_text())
-    text = " ".join(diagnose(*three_clusters(), batches=2, generator=generator()).recommendation.split())
-    distance, same = found["relative_distance"], found["same_class"]
-    assert f"rank correlations over {found['sets']} data sets" in text
-    assert f"gained {found['gain_on_mixup']['mean']:+.2f} [" in text
-    assert f"distance {distance['rho']:+.2f} [{distance['low']:+.2f}, {distance['high']:+.2f}]" in text
-    assert f"same class {same['rho']:+.2f}" in text
-    shown = [each["shown"] for each in (distance, same, found["intrusion"])]
-    assert ("None of these numbers was shown to predict" in text) == (not any(shown))
+    text = said(*three_clusters())
+    for part in ("tuned", "untuned"):
+        assert f"({found[part]['sets']} " in text
+        for rival, gain in found[part]["gains"].items():
+            assert f"{gain['mean']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}] on {rival}" in text
+    shown = [number for number, each in found["numbers"].items() if each["shown"]]
+    assert f"{' and '.join(shown) or 'None of the numbers above'} was shown to predict it" in text
+
+
+# --- planted structure ------------------------------------------------------------------------------------------------
+
+
+def separated(noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two clusters of 64, about (0, 0) and (1, 1)."""
+    y = torch.arange(128) % 2
+    return y.unsqueeze(1) + noise * torch.randn(128, 2, generator=generator(), dtype=torch.float64), y
+
+
+def test_in_separated_clusters_partners_come_from_the_own_cluster_as_k_grows():
+    one, large = diagnose(*separated(0.01), ks=(1, 64), batches=64, generator=generator()).rows
+    assert abs(one.same_class.mean - 63 / 127) < 5 * one.same_class.std_error
+    # Two blocks of 64 hold all points: of each class one has as many more than half as the other has fewer.
+    crossing = 2 * math.sqrt(64 / 4 * 64 / 127) * math.sqrt(2 / math.pi) / 64  # hypergeometric, nearly normal
+    assert abs(1 - large.same_class.mean - crossing) < 5 * large.same_class.std_error
+    assert (one.intrusion.mean, large.intrusion.mean) == (0, 0)
+
+
+def test_on_one_ring_partners_are_neighbours_and_the_dimension_is_one():
+    turn = torch.rand(256, generator=generator(), dtype=torch.float64)
+    x, y = torch.stack([torch.cos(2 * math.pi * turn), torch.sin(2 * math.pi * turn)], 1), (4 * turn).long()
+    found = diagnose(x, y, ks=(1, 32), batches=64, generator=generator())
+    one, large = found.rows
+    assert found.dimension == pytest.approx(1, abs=0.1)
+    assert one.sq_distance.mean == pytest.approx(2 - 2 * float(x.mean(0).square().sum()))
+    assert large.relative_distance < 0.5
+    assert large.intrusion.mean < one.intrusion.mean / 2  # chords end in other quarters
+
+
+def test_in_pure_noise_labels_are_as_mixed_at_every_k_and_partners_are_hardly_closer():
+    x = torch.randn(400, 500, generator=generator())
+    y = torch.randint(2, (400,), generator=generator(1))
+    rows = diagnose(x, y, batches=16, generator=generator()).rows
+    same = float(torch.bincount(y).square().sum() - 400) / (400 * 399)
+    assert all(abs(row.same_class.mean - same) < 5 * row.same_class.std_error for row in rows)
+    assert 0.9 < rows[-1].relative_distance < 1
+
+
+def test_of_duplicated_rows_only_pairs_of_different_rows_are_moved():
+    found = diagnose(*separated(0.0), ks=(1, 64), batches=16, generator=generator())
+    assert "98.4 % of rows repeat another" in " ".join(found.notes)
+    one, large = found.rows
+    assert one.sq_distance.mean == pytest.approx(1)  # half of independent draws are sqrt(2) apart
+    assert large.sq_distance.mean == pytest.approx(2 * (1 - large.same_class.mean))
+    assert large.intrusion.mean == 0
+
+
+def test_of_one_class_there_is_nothing_to_try():
+    x, _ = three_clusters()
+    text = said(x, torch.zeros(90, dtype=torch.int64))
+    assert "nothing to try" in text
+    assert "100.0 ± 0.0 % of pairs share a class" in text
+    assert "validation" not in text
 
 
 # --- devices without float64 ------------------------------------------------------------------------------------------

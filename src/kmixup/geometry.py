@@ -1,4 +1,4 @@
-"""The shape of labelled data: whether mixing runs into a third class, and the dimension of the data."""
+"""The shape of labelled data: whether mixing runs into a class of neither, and the dimension of the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def intrusions(
     reference_labels: Tensor,
     own: Tensor,
 ) -> Tensor:
-    """Whether the midpoint of each pair lies nearest to a sample of a third class: manifold intrusion.
+    """Whether the midpoint of each pair lies nearest to a sample of neither's class: manifold intrusion.
 
     There mixup teaches a label that the data contradict (Guo et al., "MixUp as Locally Linear Out-Of-Manifold
     Regularization", AAAI 2019).
