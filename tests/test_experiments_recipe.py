@@ -322,3 +322,18 @@ def test_the_study_gives_every_method_eight_settings_on_every_set_and_the_same_s
         assert {"erm", "label-smoothing", "mixup", "k-mixup"} <= set(by_method)
         assert {len(ids) for ids in by_method.values()} == {8}
         assert {(cell.trials, cell.settings.validation) for cell in cells} == {(10, 0.2)}
+
+
+def test_the_recommendation_is_tried_on_ten_sets_outside_the_study_under_its_protocol():
+    study, others = read_recipe("study-tables"), read_recipe("study-others")
+    assert len(others.groups) == 10
+    assert not set(others.groups) & set(study.groups)
+    protocol = ("model", "model_options", "validation", "epochs", "lr", "noise_sigmas", "milestones", "pairing")
+    assert len({str([cell.value(name) for name in protocol]) for cell in (*study.cells, *others.cells)}) == 1
+    method = ("method", "method_options", "weight_decay", "k", "alpha", "alpha_rule")
+    offered = {str([cell.value(name) for name in method]) for cell in study.cells}
+    for group in others.groups:
+        cells = others.where(group=group).cells
+        asked = [str([cell.value(name) for name in method]) for cell in cells]
+        assert len(asked) == len(offered & set(asked)) == 5
+        assert {cell.trials for cell in cells} == {10}

@@ -148,7 +148,7 @@ class Diagnosis:
         k = min(_HEURISTIC, self.batch_size // 2)
         smoothing = ["label smoothing of 0.1"] * (self.classes is not None)
         k_mixup = [f"k-mixup with k = {k} and alpha = 1"] * (k > 1)
-        tried = ", ".join(["no mixing", *smoothing, "mixup with alpha = 1", *k_mixup])
+        tried = ", ".join(["no mixing", *smoothing, "mixup with alpha = 0.2", *k_mixup])
         yield f"Try, and keep what does best on validation data: {tried}."
         yield _expected() if self.classes else "What to expect for continuous targets was not studied."
 
@@ -289,7 +289,8 @@ def _expected() -> str:
     return (
         f"k-mixup gained so many points of error, on average with 95 % intervals: tuned by validation, {tuned} "
         f"({found['tuned']['sets']} data sets); with k = {_HEURISTIC} and alpha = 1, {untuned} "
-        f"({found['untuned']['sets']} others). {shown or 'None of the numbers above'} was shown to predict it."
+        f"({found['untuned']['sets']} others). {shown or 'None of the numbers above'} was shown to predict it. "
+        "Likelihood, calibration and noise: docs/when.md."
     )
 
 
