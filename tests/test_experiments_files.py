@@ -47,6 +47,14 @@ def test_a_rename_that_stays_refused_is_an_error_and_leaves_the_old_file(tmp_pat
     assert (tmp_path / "x").read_text() == "old"
 
 
+def test_a_failed_rename_names_the_file_that_was_asked_for_and_no_draft(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(OSError, match=r"Is a directory: '[^']*/x'$") as caught:
+        write_whole(tmp_path / "x", "new")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def test_a_lock_leaves_nothing_behind(tmp_path):
     with hold(tmp_path / "locks" / "a") as mine:
         assert mine

@@ -137,13 +137,25 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path, made, monkeyp
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_first_trial(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"cannot write to .*file/runs.* Choose another folder with --out"):
+    with pytest.raises(OSError, match=r"cannot write to .*file/runs.* choose another folder with --out"):
         RunStore(tmp_path / "file" / "runs").check_writable()
     if os.geteuid() != 0:  # root writes anywhere
         tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
         with pytest.raises(OSError, match="cannot write to"):
             RunStore(tmp_path).check_writable()
         tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_a_full_disk_is_found_before_the_first_trial(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as on a full disk, an empty file is still made
+    try:
+        with pytest.raises(OSError, match=r"cannot write to .* Make room, or choose another folder with --out\.$"):
+            RunStore(tmp_path / "runs").check_writable()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 HOLD = """

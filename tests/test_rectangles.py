@@ -215,3 +215,7 @@ def test_it_is_a_registered_op_that_compiles_without_graph_breaks():
         return match(cost, rows=rows, columns=[6, 6, 1], maximize=True) + 0
 
     assert torch.equal(compiled(cost), match(cost, rows=rows, columns=columns, maximize=True))
+
+
+def test_no_problem_at_all_takes_empty_lists_of_rows_and_columns():
+    assert match(torch.rand(0, 3, 2), rows=[], columns=[]).shape == (0, 3)

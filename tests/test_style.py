@@ -1,5 +1,6 @@
 """The one style of all pictures."""
 
+import os
 import subprocess
 import sys
 from itertools import islice
@@ -25,6 +26,14 @@ def test_the_same_picture_is_the_same_file_in_every_format(tmp_path):
         written.append(save(figure, tmp_path / name, endings=("pdf", "png", "svg")))
     for first, second in zip(*written, strict=True):
         assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("ending", ["pdf", "png", "svg"])
+def test_a_picture_for_a_full_disk_says_so(tmp_path, ending):
+    (tmp_path / f"x.{ending}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        save(Figure(figsize=(2, 2)), tmp_path / "x", endings=(ending,))
 
 
 @pytest.mark.parametrize("code", ["with kmixup.style.style(): pass"])

@@ -84,6 +84,7 @@ def _counts(name: str, given: Tensor | Sequence[int] | int | None, cost: Tensor)
     if given is None:
         return None
     counts, batch = torch.as_tensor(given), cost.shape[:-2]
+    counts = counts if counts.numel() else counts.long()  # an empty list has no dtype of its own
     if counts.is_floating_point() or counts.dtype == torch.bool or counts.shape != batch:
         raise ValueError(
             f"{name} must be integers, one for each problem, shape {list(batch)}, "

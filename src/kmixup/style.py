@@ -5,6 +5,7 @@ matplotlib is imported when something is drawn, so that the library does not nee
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -100,7 +101,7 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path, *, endings: tuple[str, ...] = ("pdf", "png"), dpi: int = 180) -> list[Path]:
-    """Write a figure, by default as PDF and PNG.
+    """Write a figure, by default as PDF and PNG: drawn first and written then, so that a full disk says so.
 
     Args:
         figure: The figure.
@@ -110,14 +111,19 @@ def save(figure: Figure, path: Path, *, endings: tuple[str, ...] = ("pdf", "png"
 
     Returns:
         The files.
+
+    Raises:
+        OSError: If a file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{ending}") for ending in endings]
     # Without a date, the same picture is the same file.
     dateless = {".pdf": {"CreationDate": None}, ".png": {"Software": None}, ".svg": {"Date": None}}
     for file in files:
+        drawn = io.BytesIO()
         with style():
-            figure.savefig(file, dpi=dpi, metadata=dateless[file.suffix])
+            figure.savefig(drawn, format=file.suffix[1:], dpi=dpi, metadata=dateless[file.suffix])
+        file.write_bytes(drawn.getvalue())
     return files
 
 

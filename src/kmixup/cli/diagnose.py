@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kmixup.cli.options import DataDir, Help, reader_of
 
+_PICTURES = (".png", ".pdf", ".svg")
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -44,7 +46,10 @@ def diagnose(
 
     from kmixup.diagnostics import diagnose as measure
     from kmixup.experiments.files import parse_settings
+    from kmixup.style import save
 
+    if figure is not None and figure.suffix not in _PICTURES:
+        raise ValueError(f"--figure is a file that ends in {', '.join(_PICTURES)}, got {figure.name!r}.")
     x, y = _read(source, target, classes, parse_settings(settings or []), data_dir)
     found = measure(
         x,
@@ -61,7 +66,7 @@ def diagnose(
     else:
         _show(found)
     if figure is not None:
-        found.plot().savefig(figure)
+        save(found.plot(), figure.with_suffix(""), endings=(figure.suffix[1:],))
 
 
 def _read(source: str, target: str, classes: bool, options: dict[str, Any], data_dir: Path | None) -> tuple[Any, Any]:

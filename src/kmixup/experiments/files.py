@@ -38,7 +38,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException as error:
         draft.unlink(missing_ok=True)
         if isinstance(error, OSError):  # the file that was asked for, not its draft
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # None would be shown as a second file
         raise
 
 

@@ -106,10 +106,14 @@ class RunStore:
             OSError: If the folder cannot be made or written.
         """
         try:
-            write_whole(self.folder / ".writable", "")
+            write_whole(self.folder / ".writable", " " * 4096)  # a full disk still takes empty files
             (self.folder / ".writable").unlink(missing_ok=True)
         except OSError as error:
-            raise OSError(f"cannot write to {self.folder}: {error}. Choose another folder with --out.") from error
+            raise OSError(self.unwritable(error)) from error
+
+    def unwritable(self, error: OSError) -> str:
+        """What went wrong in writing, and the remedy."""
+        return f"cannot write to {self.folder}: {error}. Make room, or choose another folder with --out."
 
     def claim(self, trial: Trial) -> AbstractContextManager[bool]:
         """Hold this trial while it runs; False if another process holds it. A killed process lets go by dying."""

@@ -208,7 +208,7 @@ def _run_and_store(trial: Trial, origin: Origin | None, work: _Work) -> Outcome:
                 return Outcome(trial, "done")
             return outcome
     except OSError as error:
-        return Outcome(trial, "unwritable", f"cannot write to {work.folder}: {error}")
+        return Outcome(trial, "unwritable", store.unwritable(error))
 
 
 def _go_to(folder: Path) -> None:
@@ -291,5 +291,5 @@ def _collect(trial: Trial, get: Callable[[Any], Run | Outcome], reference: Any, 
     try:
         store.put(outcome)
     except OSError as error:
-        return Outcome(trial, "unwritable", f"cannot write to {store.folder}: {error}")
+        return Outcome(trial, "unwritable", store.unwritable(error))
     return Outcome(trial, "done")
