@@ -199,15 +199,17 @@ def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
     grids = "; ".join(f"{METHODS[method]}: {' / '.join(grid)}" for method, grid in tuned.grids.items())
     left = [_name(group) for group in recipe.groups if group not in tuned.groups]
     offered = Counter((cell.group, cell.settings.method) for cell in recipe.cells)
+    settings, splits = max(offered.values()), recipe.cells[0].trials
+    whole = not left and min(seeds) == splits and {len(grid) for grid in tuned.grids.values()} == {settings}
     text = (
-        f"**A reduced protocol.** The recipe has {asked_for} data sets, {max(offered.values())} settings of each "
-        f"method and {recipe.cells[0].trials} splits; run so far are {len(tuned.groups)} data sets, each on "
-        f"{_range(seeds)} ({sum(seeds)} in all), with {max(map(len, tuned.grids.values()))} settings of each "
-        f"method. Validation chose among: {grids}."
+        f"The recipe has {asked_for} data sets, {settings} settings of each method and {splits} splits; run so far are "
+        f"{len(tuned.groups)} data sets, each on {_range(seeds)} ({sum(seeds)} in all), with "
+        f"{max(map(len, tuned.grids.values()))} settings of each method. Validation chose among: {grids}."
     )
     if left:
         text += f" Not run: {', '.join(left)}."
-    return text + " `kmixup reproduce study --data-dir FOLDER` runs what is missing."
+    missing = " `kmixup reproduce study --data-dir FOLDER` runs what is missing."
+    return text if whole else f"**A reduced protocol.** {text}{missing}"
 
 
 def _range(counts: Sequence[int]) -> str:

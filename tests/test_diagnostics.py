@@ -301,7 +301,7 @@ def said(x, y, **options) -> str:
     [
         (False, 256, "label smoothing of 0.1, mixup with alpha = 0.2, k-mixup with k = 16 and alpha = 1."),
         (False, 12, "label smoothing of 0.1, mixup with alpha = 0.2, k-mixup with k = 6 and alpha = 1."),
-        (False, 3, "label smoothing of 0.1, mixup with alpha = 0.2. k-mixup gained"),
+        (False, 3, "label smoothing of 0.1, mixup with alpha = 0.2. What k-mixup gained"),
         (True, 256, "mixup with alpha = 0.2, k-mixup with k = 16 and alpha = 1. What to expect"),
     ],
 )

@@ -287,7 +287,7 @@ def _expected() -> str:
     )
     shown = " and ".join(number for number, each in found["numbers"].items() if each["shown"])
     return (
-        f"k-mixup gained so many points of error, on average with 95 % intervals: tuned by validation, {tuned} "
+        f"What k-mixup gained elsewhere, in points of error with 95 % intervals: tuned by validation, {tuned} "
         f"({found['tuned']['sets']} data sets); with k = {_HEURISTIC} and alpha = 1, {untuned} "
         f"({found['untuned']['sets']} others). {shown or 'None of the numbers above'} was shown to predict it. "
         "Likelihood, calibration and noise: docs/when.md."
