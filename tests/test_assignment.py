@@ -45,6 +45,22 @@ def test_every_solver_finds_the_same_cost_for_every_leading_shape(solver, shape)
     torch.testing.assert_close(transport_cost(cost, sigma).flatten(), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("solver", ["scipy", "enumerate"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_costs_of_half_precision_and_with_gradients_are_summed_exactly(dtype, solver):
+    cost = torch.rand(20, 8, 8, generator=generator(0)).to(dtype)  # 8 is the most that are enumerated
+    sigma = assign(cost.clone().requires_grad_(), solver)
+    assert not sigma.requires_grad
+    ours, least = (transport_cost(cost.double(), found) for found in (sigma, assign(cost.double(), "scipy")))
+    torch.testing.assert_close(ours, least)
+
+
+@pytest.mark.parametrize("solver", ["scipy", "enumerate"])
+def test_costs_that_differ_in_their_tenth_digit_are_told_apart(solver):
+    cost = 1 + 1e-9 * torch.rand(20, 6, 6, generator=generator(0), dtype=torch.float64)
+    assert torch.equal(assign(cost, solver), assign(cost - 1, solver))
+
+
 LEVELS = {
     "noise": lambda c: c,
     "rows of their own size": lambda c: c + 100 * torch.rand(c.shape[0], c.shape[1], 1, generator=generator(1)),
@@ -113,7 +129,8 @@ def test_scaling_the_costs_does_not_change_the_matching():
 def test_a_nonfinite_cost_is_refused_before_any_solver_sees_it(solver, bad, k):
     cost = torch.zeros(3, k, k)
     cost[1, 0, 1] = bad
-    with pytest.raises(ValueError, match=r"1 infinite or NaN entries, the first at \[1, 0, 1\]"):
+    first = r"1 infinite or NaN entries, the first at \[1, 0, 1\]"
+    with pytest.raises(ValueError, match=f"{first}. Remove NaN from the data, or rescale it if squares overflow.$"):
         assign(cost, solver)
 
 
@@ -124,8 +141,14 @@ def test_a_nonfinite_cost_is_refused_before_any_solver_sees_it(solver, bad, k):
         (lambda: assign(torch.zeros(4)), "square matrices"),
         (lambda: assign(torch.zeros(2, 0, 0)), "k >= 1"),
         (lambda: assign(torch.zeros(2, 2, dtype=torch.int64)), "floating point"),
-        (lambda: assign(torch.zeros(2, 2), "sinkhorn"), "solver must be one of"),
-        (lambda: assign(torch.zeros(9, 9), "lapcpp"), "Use solver='auto'"),
+        (
+            lambda: assign(torch.zeros(2, 2), "sinkhorn"),
+            "solver must be one of auto, enumerate, native, scipy, got 'sinkhorn'",
+        ),
+        (
+            lambda: assign(torch.zeros(9, 9), "lapcpp"),
+            "^solver 'lapcpp' is gone since 0.2. Use solver='auto', which is faster.$",
+        ),
         (lambda: assign(torch.zeros(9, 9), "enumerate"), "k <= 8, got k=9"),
         (lambda: cost_matrix(torch.zeros(3, 2), torch.zeros(3, 4)), "equal leading shape and d"),
         (lambda: cost_matrix(torch.zeros(3), torch.zeros(3)), "equal leading shape and d"),

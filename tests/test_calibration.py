@@ -196,7 +196,7 @@ def test_an_unattainable_xi_is_reported_not_hidden(max_alpha):
     assert not found.attainable
     assert found.alpha_k == max_alpha
     assert found.xi_k < found.xi
-    assert found.max_xi < found.xi
+    assert found.max_xi == math.sqrt(found.matched.mean) / 2 < found.xi
 
 
 def simulated(mixer: KMixup, x: torch.Tensor, batch: int, batches: int = 400) -> Estimate:
@@ -353,9 +353,16 @@ def test_algorithm_1_as_printed_agrees_with_the_closed_form(k, alpha):
 
 
 def test_algorithm_1_says_when_it_reached_gamma():
-    found = algorithm_1(gaussian(), 64, 10.0, trials=2000, c=1.5, gamma=100.0, generator=generator())
+    found = algorithm_1(gaussian(), 64, 25.0, trials=2000, c=2.0, generator=generator())
     assert not found.attainable
-    assert found.alpha_k >= 100.0
+    assert found.alpha_k == 100.0  # after two steps
+
+
+def test_algorithm_1_knows_that_no_lam_gives_more_than_one_half():
+    # E[min(lam, 1 - lam)^2] is 1/12 at alpha = 1 and never more than 1/4: a ratio of distances above 3 is out of reach.
+    found = algorithm_1(gaussian(500, 2), 11, 1.0, trials=20_000, c=1.5, generator=generator())
+    assert 3.2 < found.sq_distance / found.matched.mean < 3.8
+    assert not found.attainable
 
 
 def test_calibration_is_reproducible_from_its_generator():
@@ -383,6 +390,7 @@ def test_calibration_is_reproducible_from_its_generator():
         (lambda: calibrate(pd.DataFrame({"a": pd.array([1, None, 3], "Int64")}), 1, 1.0), "the first is row 1"),
         (lambda: calibrate(pd.DataFrame(index=range(3)), 1, 1.0), "no columns"),
         (lambda: algorithm_1(gaussian(), 4, math.inf), "positive and finite"),
+        (lambda: algorithm_1(gaussian(), 4, 0.0), "positive and finite"),
         (lambda: algorithm_1(gaussian(), 4, 1.0, c=1.0), "c must be > 1"),
         (lambda: algorithm_1(gaussian(10), 40, 1.0), "k must be between 1"),
     ],

@@ -108,6 +108,13 @@ def test_costs_are_differentiable_in_the_points(metric, d, offset):
     )
 
 
+@pytest.mark.parametrize("d", [1, 16])
+def test_the_distance_of_a_point_from_itself_has_the_gradient_zero(d):
+    x = torch.ones(1, d, dtype=torch.float64, requires_grad=True)
+    cost_matrix(x, x.detach(), "euclidean").sum().backward()
+    assert torch.equal(x.grad, torch.zeros(1, d, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("d", [999, 30_000])  # 30,000: more than one product's worth for numpy
 @pytest.mark.parametrize("k", [3, 32, 33, 48])
 def test_long_points_are_multiplied_to_the_last_coordinate(k, d):

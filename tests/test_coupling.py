@@ -206,6 +206,8 @@ assert abs(cost[range(50), parts].sum() - best) < 1e-9 * best
 assert sorted(parts.tolist()) == list(range(50))
 blocks = Coupling(8, group=dist.group.WORLD, generator=generator)(x0, x1)
 assert sorted(coupling.gather(blocks.partner).tolist()) == list(range(50))
+alone = [dist.new_group([each]) for each in range(2)][rank]
+assert torch.equal(Coupling(8, group=alone).gather(x0), x0)
 states = coupling.gather(generator.get_state()[None])
 assert torch.equal(states[0], states[1])
 said = []
@@ -221,6 +223,17 @@ except ValueError as error:
 open(f"{sys.argv[1]}/said{rank}", "w").write("\\n".join(said))
 dist.destroy_process_group()
 """
+
+
+def test_ranks_draw_apart_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    lam = {}
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        options = ({}, {"per_process": False})
+        lam[rank] = [Coupling(4, generator=seeded(), **each)(rand(20, 2), rand(20, 2, seed=1)).lam for each in options]
+    assert not torch.equal(lam["0"][0], lam["1"][0])
+    assert torch.equal(lam["0"][1], lam["1"][1])
 
 
 @pytest.mark.slow
@@ -264,15 +277,23 @@ x, c = torch.zeros(4, 2), torch.zeros(4, 3)
         (lambda: Coupling(2, weight=float("nan")), ValueError, "weight must be >= 0"),
         (lambda: Coupling(2, generator=0), TypeError, "torch.Generator"),
         (lambda: Coupling(2)(x, torch.zeros(4, 3)), ValueError, "got 2 and 3 coordinates"),
-        (lambda: Coupling(2)(x, x, c), ValueError, "give both, or none"),
+        (lambda: Coupling(2)(x, x, c), ValueError, "^conditions0 and conditions1 go together: give both, or none.$"),
         (lambda: Coupling(2)(x, x, c, c[:2]), ValueError, r"conditions1 must be floating point, 4 rows.*\[2, 3\]"),
-        (lambda: Coupling(2)(x, x, c.long(), c), ValueError, r"conditions0 must be .*one_hot\(y\).float\(\)"),
+        (lambda: Coupling(2)(x, x, c.long(), c), ValueError, r". Class indices .*one_hot\(y\).float\(\).$"),
         (lambda: Coupling(2)(x, x, c, c[:, :2]), ValueError, "got 5 and 4 coordinates"),
         (lambda: Coupling(2)(x, x.long()), TypeError, "x1 must be floating point"),
         (lambda: Coupling(2)(x, x.index_fill(0, torch.tensor(3), torch.inf)), ValueError, "x1 has 1 .* is row 3"),
         (lambda: Coupling(2)(x, x, c, c / 0), ValueError, r"conditions1 has 4 row\(s\) with NaN"),
-        (lambda: Coupling(2).sample_plan(x, x, replace=True), ValueError, "a coupling keeps every sample"),
-        (lambda: Coupling(2, group="world")(x, x), RuntimeError, "init_process_group first"),
+        (
+            lambda: Coupling(2).sample_plan(x, x, replace=True),
+            ValueError,
+            "^replace=True draws pairs from a .*every sample instead.$",
+        ),
+        (
+            lambda: Coupling(2, group="world")(x, x),
+            RuntimeError,
+            "^group needs torch.distributed: call .*init_process_group first.$",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named_in_the_error(call, error, message):

@@ -138,7 +138,11 @@ def test_partners_from_a_second_batch_are_pasted():
 
 def test_what_has_no_boxes_height_and_width_is_refused():
     made = cut(KMixup(4, 1.0, generator=stream()).plan(images()), SIZE)
-    with pytest.raises(ValueError, match=r"the boxes are for images \[..., 9, 12\], got \[12, 3, 8, 8\] at 'image'"):
+    what = r"the boxes are for images \[..., 9, 12\], got \[12, 3, 8, 8\]"
+    remedy = r"Cut with the size of the images, cut\(plan, x.shape\[-2:\]\); targets are \[B\] or \[B, C\]"
+    with pytest.raises(ValueError, match=rf"{what}. {remedy}.$"):
+        made.mix(torch.rand(12, 3, 8, 8))
+    with pytest.raises(ValueError, match=f"{what} at 'image'. Cut"):
         made.mix({"image": torch.rand(12, 3, 8, 8)})
     with pytest.raises(ValueError, match="size must be the height and width"):
         cut(made, (3, 9, 12))

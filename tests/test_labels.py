@@ -113,7 +113,8 @@ def test_every_block_is_matched_at_the_cost_that_scipy_finds_for_the_definition(
 def test_one_group_of_all_rows_is_the_matching_without_labels(batch, k, pairing):
     x, order, lam = points(batch), torch.randperm(batch, generator=stream()), torch.tensor(0.3, dtype=torch.float64)
     mixer = KMixup(k, 1.0, pairing=pairing)
-    one = cut_blocks(order, k, rolled=pairing == "roll").plan(x, lam, metric="sqeuclidean", solver="auto")
+    blocks = cut_blocks(order, k, rolled=pairing == "roll")
+    one = blocks.plan(x, lam, y=classes(batch), metric="sqeuclidean", solver="auto")
     plain = mixer.meet(x, order, lam)
     assert torch.equal(one.partner, plain.partner)
     assert torch.equal(one.unmatched, plain.unmatched)
@@ -152,6 +153,12 @@ def test_within_label_never_crosses_classes_whatever_holds_them(kind):
     assert plan.partner.sort().values.tolist() == list(range(64))
     assert plan.stats(points(64), y).same_class_share == 1.0
     assert plan.stats(points(64), y).self_share == 0.0
+
+
+def test_two_columns_are_rows_of_two_classes():
+    y = classes(of=2)
+    plan = KMixup(4, 1.0, within="label", generator=stream()).plan(points(), y=F.one_hot(y).float())
+    assert torch.equal(y[plan.partner], y)
 
 
 def test_a_class_uses_the_largest_k_that_fits_and_one_sample_stays_as_it_is():
@@ -237,6 +244,12 @@ def test_matching_on_both_adds_squared_distances_in_units_of_their_mean(metric, 
         block = cost[np.ix_(left, right)]
         best = block[linear_sum_assignment(block)].sum()
         assert cost[left, plan.partner[left].numpy()].sum() == pytest.approx(best, rel=1e-9)
+
+
+def test_units_of_both_hold_for_inputs_whose_squares_overflow():
+    x, y = points().float(), points(24, 1, seed=3).float()
+    plans = [KMixup(6, 1.0, match_on="both", generator=stream()).plan(scale * x, y=y) for scale in (1.0, 2.0**90)]
+    assert torch.equal(plans[0].partner, plans[1].partner)
 
 
 def test_what_does_not_vary_is_no_part_of_both():
@@ -430,17 +443,34 @@ def test_bad_arguments_are_named(options, message):
 @pytest.mark.parametrize(
     ("options", "y", "message"),
     [
-        ({"within": "label"}, None, r"y is required: this mixer has within, .* mixer.plan\(x, y=y\)"),
+        ({"within": "label"}, None, r"y is required: this mixer has within, .* mixer.plan\(x, y=y\).$"),
         ({"within": "label"}, torch.zeros(23), "batch length 24"),
-        ({"within": "label"}, torch.rand(24), r'within="label" needs class indices .* match_on="target"'),
-        ({"within": "label"}, torch.rand(24, 3), "two different numbers in all, got 72. .* label_weight"),
+        (
+            {"within": "label"},
+            torch.rand(24),
+            r'within="label" needs class indices .* For regression targets use match_on="target" or "both".$',
+        ),
+        (
+            {"within": "label"},
+            torch.rand(24, 3),
+            r'^within="label" needs classes: class indices .*with two different numbers in all, got 72. .*label_weight',
+        ),
         (
             {"within": "label"},
             torch.zeros(24, 3, dtype=torch.int64),
             r"rows \[B, C\] in floating point, got torch.int64",
         ),
-        ({"label_weight": 1.0}, torch.randn(24, 3), "finite and not negative.*match_on"),
-        ({"match_on": "both", "metric": "cosine"}, torch.rand(24), "needs the metric sqeuclidean or euclidean"),
+        (
+            {"label_weight": 1.0},
+            torch.randn(24, 3),
+            "^label_weight needs class indices, or soft or multi-label targets that are finite and not negative. For "
+            'regression targets use match_on="target" or "both".$',
+        ),
+        (
+            {"match_on": "both", "metric": "cosine"},
+            torch.rand(24),
+            "needs the metric sqeuclidean or euclidean, got 'cosine'. Or give features that hold the targets.$",
+        ),
     ],
 )
 def test_labels_that_do_not_serve_are_named_with_the_remedy(options, y, message):
@@ -451,7 +481,7 @@ def test_labels_that_do_not_serve_are_named_with_the_remedy(options, y, message)
 def test_types_that_do_not_serve_are_named_with_the_remedy():
     with pytest.raises(TypeError, match=r"match_on='target' needs floating-point targets.*within"):
         KMixup(4, 1.0, match_on="target").plan(points(), y=classes())
-    with pytest.raises(TypeError, match="y must be a tensor or a numpy array"):
+    with pytest.raises(TypeError, match="y must be a tensor or a numpy array to match by, got list"):
         KMixup(4, 1.0, within="label").plan(points(), y=list(range(24)))
     with pytest.raises(TypeError, match=r"where must be a boolean mask \[B\].*torch.int64"):
         KMixup(4, 1.0).plan(points(), where=torch.arange(24))
@@ -460,7 +490,9 @@ def test_types_that_do_not_serve_are_named_with_the_remedy():
 
 
 def test_what_has_one_batch_or_no_labels_refuses_two_batches_and_asks():
-    with pytest.raises(ValueError, match="within is for one batch, and x2 is another"):
+    with pytest.raises(
+        ValueError, match=r"within is for one batch, and x2 .*; conditions of two batches go into features.$"
+    ):
         KMixup(4, 1.0, within="label").plan(points(), points(), y=classes())
     with pytest.raises(ValueError, match="where is for one batch"):
         KMixup(4, 1.0).plan(points(), points(), where=torch.ones(24, dtype=torch.bool))

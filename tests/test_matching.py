@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from kmixup import KMixup, MixPlan
-from kmixup.matching import match_blocks, partners
+from kmixup.matching import match_blocks, match_parts, partners
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "pairs_941bd26.json").read_text())
 
@@ -109,7 +109,7 @@ def test_float32_points_whose_squares_vanish_or_overflow_are_matched_exactly(sca
 def test_rows_that_are_not_finite_are_named(bad, k):
     x = rand(16, 3)
     x[5, 1] = x[9, 0] = bad
-    with pytest.raises(ValueError, match=r"x has 2 row\(s\) with NaN or infinite values, the first is row 5"):
+    with pytest.raises(ValueError, match=r"^x has 2 row\(s\) .* values, the first is row 5. Remove or impute them.$"):
         partners(x, None, k)
     with pytest.raises(ValueError, match="x2 has 2"):
         match_blocks(rand(16, 3), x, k)
@@ -160,3 +160,40 @@ def test_the_compiled_core_and_the_reference_match_alike(case, dtype):
     x, order = golden_points(case).to(dtype), torch.tensor(case["order"])
     found = [partners(x, order, case["k"], metric=case["metric"], solver=solver) for solver in ("auto", "scipy")]
     assert torch.equal(found[0], found[1])
+
+
+# --- blocks of any sizes ----------------------------------------------------------------------------------------------
+
+PARTS = [
+    (torch.arange(18).view(2, 9), torch.arange(18, 36).view(2, 9)),
+    (torch.tensor([[40, 41]]), torch.tensor([[38, 39]])),
+]
+
+
+def penalty(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return (left.unsqueeze(2) * right.unsqueeze(1)) % 5
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_blocks_of_any_sizes_are_matched_at_costs_that_their_rows_adjust(metric):
+    x = rand(42, 3)
+    adjusted = {"metric": metric, "solver": "auto", "adjust": lambda cost, i, j: cost + penalty(i, j)}
+    for (left, right), found in zip(PARTS, match_parts(x, PARTS, **adjusted), strict=True):
+        costs = penalty(left, right).numpy() + np.stack(
+            [cdist(x[i], x[j], metric) for i, j in zip(left, right, strict=True)]
+        )
+        for cost, rows, own in zip(costs, right.tolist(), found.tolist(), strict=True):
+            best = cost[linear_sum_assignment(cost)].sum()
+            assert cost[range(len(rows)), [rows.index(row) for row in own]].sum() == pytest.approx(best)
+
+
+def test_the_solver_that_was_asked_for_serves_and_points_that_are_not_finite_are_named():
+    x = rand(42, 3)
+    with pytest.raises(ValueError, match="takes k <= 8, got k=9"):
+        match_parts(x, PARTS, metric="sqeuclidean", solver="enumerate", adjust=lambda cost, i, j: cost)
+    for call in (lambda: partners(x, None, 9, solver="enumerate"), lambda: match_blocks(x, x, 9, solver="enumerate")):
+        with pytest.raises(ValueError, match="takes k <= 8, got k=9"):
+            call()
+    x[7, 1] = float("nan")
+    with pytest.raises(ValueError, match=r"x has 1 .* first is row 7"):
+        match_parts(x, PARTS, metric="sqeuclidean", solver="auto", adjust=lambda cost, i, j: cost)

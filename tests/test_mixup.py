@@ -162,6 +162,42 @@ def test_a_batch_of_one_is_left_alone():
     torch.testing.assert_close(y, torch.tensor([[0.0, 0.0, 1.0]]))
 
 
+def test_a_shuffle_may_be_one_block_and_then_nobody_moves():
+    plan = KMixup(16, 1.0, pairing="shuffle", generator=generator()).plan(rand(16, 3))
+    torch.testing.assert_close(plan.partner, torch.arange(16))
+
+
+@pytest.mark.parametrize("pairing", ["roll", "shuffle"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        lambda mixer, x: mixer.plan(x),
+        lambda mixer, x: mixer.plan(x, x),
+        lambda mixer, x: mixer.plan(x, where=torch.ones(18, dtype=torch.bool)),
+    ],
+)
+def test_the_metric_and_the_solver_that_were_asked_for_serve_whatever_is_matched(plan, pairing):
+    with pytest.raises(ValueError, match="takes k <= 8, got k=9"):
+        plan(KMixup(9, 1.0, pairing=pairing, solver="enumerate"), rand(18, 3))
+    with pytest.raises(ValueError, match="metric must return a tensor of costs"):
+        plan(KMixup(9, 1.0, pairing=pairing, metric=lambda a, b: a), rand(18, 3))
+
+
+def test_labels_and_a_mask_decide_who_meets_whom():
+    x, y, where = rand(24, 3), labels(24), torch.arange(24) > 3
+    options = {"within": "label", "lam_per": "sample", "num_classes": 3}
+    mixed, _ = KMixup(4, 1.0, generator=generator(), **options)(x, y, where=where)
+    plan = KMixup(4, 1.0, generator=generator(), **options).plan(x, y=y, where=where)
+    assert torch.equal(y[plan.partner], y)
+    assert torch.equal(plan.partner[:4], torch.arange(4))
+    assert where[plan.partner[4:]].all()
+    assert (plan.lam[4:] < 1).all()
+    torch.testing.assert_close(mixed, plan.mix(x))
+    targets = rand(24, seed=1)
+    on_target = KMixup(4, 1.0, match_on="target", generator=generator()).plan(x, y=targets)
+    assert torch.equal(on_target.partner, KMixup(4, 1.0, generator=generator()).plan(targets).partner)
+
+
 # --- lam --------------------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +314,7 @@ def test_a_stream_that_cannot_be_continued_is_refused_when_strict_and_named_othe
         assert getattr(keys, f"{key.lower()}_keys") == ["_extra_state"]
 
 
-# --- arguments that change --------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -303,6 +339,21 @@ def test_an_argument_is_checked_when_it_is_assigned_to(name, value, error, messa
     with pytest.raises(error, match=message):
         setattr(mixer, name, value)
     assert getattr(mixer, name) == before
+
+
+def test_arguments_are_attributes():
+    options = {"metric": "euclidean", "features": len, "pairing": "shuffle", "lam_per": "sample", "num_classes": 3}
+    options |= {"p": 0.5, "labels_getter": max, "leaves": {"a": "own"}, "within": "label", "label_weight": 0.5}
+    options |= {"match_on": "both", "per_process": False, "solver": "scipy", "generator": generator()}
+    mixer = KMixup(4, 2.0, **options)
+    assert {name: getattr(mixer, name) for name in options} == options
+    assert (mixer.k, mixer.alpha) == (4, 2.0)
+
+
+def test_printing_shows_what_decides_the_pairs():
+    always = "metric='sqeuclidean', pairing='roll', lam_per='batch', num_classes=None, p=0.2"
+    assert repr(KMixup(4, 0.5, p=0.2)) == f"KMixup(k=4, alpha=0.5, {always})"
+    assert repr(KMixup(4, 0.5, p=0.2, within="label")) == f"KMixup(k=4, alpha=0.5, {always}, within='label')"
 
 
 def test_alpha_may_be_annealed_to_zero_and_raised_again():
@@ -443,6 +494,23 @@ def test_eval_mode_mixes_nothing():
     torch.testing.assert_close(mixer.plan(x).loss(F.cross_entropy, x, y), F.cross_entropy(x, y))
 
 
+@pytest.mark.parametrize("off", [KMixup(4, 0.0), KMixup(4, 1.0).eval()])
+def test_a_plan_for_two_batches_is_one_also_when_nothing_is_mixed(off):
+    x = rand(16, 3)
+    plan = off.plan(x, rand(16, 3, seed=1))
+    assert plan.from_second
+    assert torch.equal(plan.mix(x, rand(16, 3, seed=1)), x)
+
+
+def test_on_the_meta_device_shapes_are_known_and_nothing_is_drawn():
+    mixer = KMixup(4, 1.0, num_classes=3, generator=generator())
+    state = mixer.generator.get_state()
+    x, soft = mixer(rand(16, 3).to("meta"), labels(16).to("meta"))
+    assert x.is_meta
+    assert (x.shape, soft.shape) == ((16, 3), (16, 3))
+    assert torch.equal(mixer.generator.get_state(), state)
+
+
 def test_inputs_and_labels_are_unchanged():
     x, y = rand(16, 3), labels(16)
     KMixup(4, 1.0, num_classes=3)(x, y)
@@ -494,7 +562,11 @@ def mixer(**kwargs) -> KMixup:
         (lambda: mixer(k=2)(NAN_ROWS, Y), ValueError, r"x has 2 row\(s\)"),
         (lambda: mixer().plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
         (lambda: mixer(k=1).plan(X, NAN_ROWS), ValueError, r"x2 has 2 row\(s\)"),
-        (lambda: mixer()(X.to(torch.uint8), Y), TypeError, r"x must be floating point, got torch.uint8 \[8, 3\]"),
+        (
+            lambda: mixer()(X.to(torch.uint8), Y),
+            TypeError,
+            r"got torch.uint8 \[8, 3\]. .*inputs are tensors or arrays, also in dicts and tuples.$",
+        ),
         (lambda: mixer()(X.numpy().astype("uint8"), Y.numpy()), TypeError, "x must be floating point, got uint8"),
         (lambda: mixer()([1.0] * 8, Y), TypeError, "x must not be a list: stack its samples"),
         (lambda: mixer().plan([torch.rand(3, 8, 8)]), TypeError, "x must not be a list: stack its samples"),
@@ -506,7 +578,11 @@ def mixer(**kwargs) -> KMixup:
         (lambda: mixer()(X, Y.view(2, 4)), ValueError, r"integer labels must have shape \[B\].* got \[2, 4\]"),
         (lambda: mixer()(X[0], Y[0]), ValueError, r"got \[\]. Mixing acts on batches"),
         (lambda: mixer()(X, [0] * 8), TypeError, "y must be a tensor or a numpy array, got list"),
-        (lambda: mixer()(X), TypeError, r"takes inputs and labels, got 1 argument.*plan.mix"),
+        (
+            lambda: mixer()(X),
+            TypeError,
+            r"got 1 argument.*keep what is beside them, or .*; without labels: plan = mixer.plan\(x\); plan.mix\(x\).$",
+        ),
         (lambda: mixer()(X, Y, X), TypeError, r"got 3 argument"),
         (lambda: mixer()({"image": X, "category": Y}), ValueError, "the labels must be one of the keys"),
         (lambda: mixer()({"image": X, "label": Y, "y": Y}), ValueError, "labels_getter"),
@@ -516,7 +592,11 @@ def mixer(**kwargs) -> KMixup:
             r"'image' holds.*to float.*leaves=",
         ),
         (lambda: mixer()({"a": X, "b": X, "label": Y}), ValueError, "one floating-point tensor to match on, got 2"),
-        (lambda: mixer().plan(X, X[:4]), ValueError, r"same shape, got \[8, 3\] and \[4, 3\]. Drop the last"),
+        (
+            lambda: mixer().plan(X, X[:4]),
+            ValueError,
+            r"got \[8, 3\] and \[4, 3\]. Drop the last incomplete batch \(drop_last=True\).$",
+        ),
         (lambda: mixer().plan(X[:0]), ValueError, "a batch of at least one sample"),
         (lambda: mixer().plan(torch.tensor(1.0)), ValueError, "a batch of at least one sample"),
         (lambda: mixer(metric=lambda a, b: a).plan(X), ValueError, r"metric must return a tensor of costs \[2, 4, 4\]"),

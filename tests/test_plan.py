@@ -179,6 +179,12 @@ def test_losses_in_half_precision_are_averaged_in_float32(dtype, lam_per):
     torch.testing.assert_close(found, (plan.lam.float() * own + (1 - plan.lam.float()) * theirs).mean())
 
 
+def test_a_weight_that_half_precision_takes_for_one_leaves_the_partner_its_share():
+    plan = MixPlan(torch.tensor([1, 0]), torch.tensor([0.9999, 0.0]), torch.tensor([1, 0]))
+    loss = plan.loss(lambda outputs, y: (1000 * y).half(), None, torch.tensor([0, 1]))
+    assert float(loss) == pytest.approx(0.05, rel=1e-3)  # 1e-4 of a partner's 1000, and nothing
+
+
 def test_losses_by_task_come_back_by_task():
     plan = drawn(lam_per="sample")
     y = {"species": labels(12, 3), "sex": labels(12, 2, seed=1)}
@@ -339,6 +345,7 @@ def test_the_released_codes_shuffle_mixes_samples_with_themselves_and_roll_does_
         (lambda p: p.mix(torch.zeros(12, 3, dtype=torch.uint8)), TypeError, "uint8.*Scale images to float"),
         (lambda p: p.mix({"y": labels(12, 3)}), TypeError, "one-hot, or use plan.loss"),
         (lambda p: p.mix(torch.zeros(11, 3)), ValueError, r"batch length 12 first, got shape \[11, 3\]"),
+        (lambda p: p.mix({"a": torch.zeros(11, 3)}), ValueError, r"got shape \[11, 3\] at 'a'"),
         (lambda p: p.mix(torch.tensor(1.0)), ValueError, "batch length 12"),
         (lambda p: p.mix({"path": "a.png"}), TypeError, "every leaf must be a tensor or a numpy array, got str"),
         (lambda p: p.mix(torch.zeros(12, 3), torch.zeros(12, 3)), ValueError, "x2 was given, but"),
@@ -357,6 +364,30 @@ def test_a_missing_second_batch_is_refused():
         plan.mix(rand(8, 3))
     with pytest.raises(ValueError, match="y2 is required"):
         plan.accuracy(rand(8, 3), labels(8, 3))
+
+    mask = torch.ones(8, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="x2 is required"):
+        plan.combine(mask, "union")
+
+
+def test_a_plan_on_a_second_batch_measures_and_combines_with_what_comes_from_there():
+    x, x2 = rand(8, 3), rand(8, 3, seed=1)
+    plan = KMixup(4, 1.0, generator=torch.Generator().manual_seed(0)).plan(x, x2)
+    stats = plan.stats(x, x2=x2)
+    assert stats.matched_sq_distance == pytest.approx(float((x - x2[plan.partner]).square().sum(1).mean()))
+    assert stats.unmatched_sq_distance == pytest.approx(float((x - x2[plan.unmatched]).square().sum(1).mean()))
+    assert torch.equal(plan.combine(x > 0, "union", x2 > 0), (x > 0) | (x2 > 0)[plan.partner])
+
+
+def test_plans_of_many_batches_lie_end_to_end():
+    parts = [drawn(lam_per="sample", seed=seed) for seed in range(3)]
+    partner, lam, unmatched = (torch.stack([getattr(p, n) for p in parts]) for n in ("partner", "lam", "unmatched"))
+    x = rand(3, 12, 2)
+    whole = MixPlan.of_batches(partner, lam, unmatched)
+    torch.testing.assert_close(
+        whole.mix(x.flatten(0, 1)), torch.cat([p.mix(own) for p, own in zip(parts, x, strict=True)])
+    )
+    assert whole.unmatched.tolist() == [12 * b + j for b in range(3) for j in unmatched[b].tolist()]
 
 
 def test_one_loss_for_a_batch_of_different_lams_is_refused():

@@ -156,7 +156,8 @@ def test_an_infeasible_problem_says_which_rows_or_columns_lack_partners(solver):
     problem = (
         r"problem \[1, 2\] is infeasible: of 4 rows and 6 columns, rows \[0, 1, 2\] may only meet columns \[0, 1\]"
     )
-    with pytest.raises(ValueError, match=problem):
+    remedy = r"To leave a row alone at a price, give it a column of its own: torch.nn.functional.pad\(cost, \(0, n\), "
+    with pytest.raises(ValueError, match=rf"{problem}. {remedy}value=price\).$"):
         match(cost, solver=solver)
     with pytest.raises(ValueError, match=r"of 6 rows and 4 columns, columns \[0, 1, 2\] may only meet rows \[0, 1\]"):
         match(cost.mT, solver=solver)
@@ -172,7 +173,9 @@ def test_an_infeasible_problem_says_which_rows_or_columns_lack_partners(solver):
 def test_a_cost_that_is_no_number_is_named_unless_it_does_not_count(bad, solver):
     cost = rand(2, 3, 4)
     cost[1, 2, 0] = bad
-    with pytest.raises(ValueError, match=rf"must not be NaN or -inf, got {bad} at \[1, 2, 0\]"):
+    place = rf"must not be NaN or -inf, got {bad} at \[1, 2, 0\]"
+    remedy = r"Forbid a pair whose cost is unknown: forbidden=cost.isnan\(\)"
+    with pytest.raises(ValueError, match=rf"{place}. {remedy}.$"):
         match(cost, solver=solver)
     with pytest.raises(ValueError, match=r"must not be NaN or \+inf, got (nan|inf) at \[1, 2, 0\]"):
         match(-cost, maximize=True, solver=solver)
@@ -186,7 +189,10 @@ def test_a_cost_that_is_no_number_is_named_unless_it_does_not_count(bad, solver)
     ("call", "message"),
     [
         (lambda: match(torch.zeros(3)), r"matrices \[..., n, m\]"),
-        (lambda: match(torch.zeros(3, 4, dtype=torch.int64)), "Convert it with cost.float"),
+        (
+            lambda: match(torch.zeros(3, 4, dtype=torch.int64)),
+            r"got torch.int64 \[3, 4\]. Convert it with cost.float\(\).$",
+        ),
         (lambda: match(torch.zeros(3, 4), forbidden=torch.zeros(3, 4)), "forbidden must be bool"),
         (
             lambda: match(torch.zeros(3, 4), forbidden=torch.zeros(4, 3, dtype=torch.bool)),
@@ -197,7 +203,10 @@ def test_a_cost_that_is_no_number_is_named_unless_it_does_not_count(bad, solver)
         (lambda: match(torch.zeros(2, 3, 4), columns=[1.0, 2.0]), "columns must be integers"),
         (lambda: match(torch.zeros(2, 3, 4), columns=[1, 5]), r"columns must be between 0 and 4.*got \[1, 5\]"),
         (lambda: match(torch.zeros(2, 3, 4), rows=[-1, 2]), "rows must be between 0 and 3"),
-        (lambda: match(torch.zeros(3, 4), solver="enumerate"), "match takes 'auto', 'native' or 'scipy'"),
+        (
+            lambda: match(torch.zeros(3, 4), solver="enumerate"),
+            "^solver 'enumerate' pairs all with all: match takes 'auto', 'native' or 'scipy'.$",
+        ),
         (lambda: match(torch.zeros(3, 4), solver="sinkhorn"), "solver must be one of"),
     ],
 )

@@ -205,7 +205,11 @@ IMAGE = rand(16, 3, 4, 4)
 @pytest.mark.parametrize(
     ("leaf", "error", "message"),
     [
-        ({"boxes": BOXES}, ValueError, "'boxes' holds BoundingBoxes.*cannot be averaged.*leaves={'boxes'.*partner_of"),
+        (
+            {"boxes": BOXES},
+            ValueError,
+            "'boxes' holds BoundingBoxes.*leaves={'boxes'.*of both, take the .*partner_of.* or use plan.loss.$",
+        ),
         ({"seg": tv_tensors.Mask(torch.zeros(16, 4, 4))}, ValueError, "'seg' holds Mask.*plan.loss"),
         ({"boxes": torch.zeros(16, 5, 4)}, ValueError, "'boxes' holds.*cannot be averaged"),
         ({"mask": torch.zeros(16, 4, 4)}, ValueError, "'mask' holds torch.float32.*masks.*plan.loss"),
@@ -241,7 +245,11 @@ def on_image(more=(), **options):
         (lambda: on_image({"boxes": BOXES}, leaves={"boxes": "mix"}), TypeError, "BoundingBoxes"),
         (lambda: on_image({"meta": {"label": Y}}), ValueError, r"found .*meta\.label.*labels_getter"),
         (lambda: mixer()(torch.randn(50, 16, 4), Y), ValueError, r"got 50 and 16\. The batch comes first"),
-        (lambda: mixer()([IMAGE, IMAGE], Y), TypeError, "stack its samples"),
+        (
+            lambda: mixer()([IMAGE, IMAGE], Y),
+            TypeError,
+            "if their sizes differ. Several inputs go in a tuple or a dict.$",
+        ),
         (lambda: mixer()(torch.eye(16).to_sparse(), Y), TypeError, r"x must be a dense tensor.*sparse_coo.*to_dense"),
         (lambda: mixer()(np.ma.masked_equal(np.eye(16), 1), Y.numpy()), ValueError, r"16 masked values.*Fill"),
         (lambda: mixer()(np.eye(16), np.ma.masked_equal(Y.numpy(), 1)), ValueError, "masked values"),

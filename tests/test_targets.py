@@ -25,7 +25,7 @@ def test_class_indices_become_one_hot_in_float32(dtype, shape):
         (torch.full((8, 5), 0.2), 3, ValueError, r"soft targets must be \[B, 3\].*got torch.float32 \[8, 5\]"),
         (Y.float(), 3, ValueError, "class indices as integers; for regression targets leave num_classes out"),
         (Y.float().view(8, 1), 3, ValueError, r"must be \[B, 3\].*\[8, 1\]"),
-        (Y.bool(), 3, TypeError, "y must not be bool: use y.long"),
+        (Y.bool(), 3, TypeError, r"^y must not be bool: use y.long\(\) .*\(arrays: astype\).$"),
         (
             Y, None, ValueError,
             r"^num_classes is required to turn torch.int64 labels into soft targets. Use KMixup\(..., num_classes=C\), "
@@ -37,8 +37,8 @@ def test_class_indices_become_one_hot_in_float32(dtype, shape):
             r"to plan.loss\(loss_fn, outputs, y\).$",
         ),
         (Y[0], 3, ValueError, r"got \[\]. Mixing acts on batches: mix after the DataLoader or in its collate_fn.$"),
-        (Y - 1, 3, ValueError, "labels must lie in 0..2.*got 3 outside, the first -1 at row 0.*plan.loss"),
-        (Y.view(2, 2, 2), 3, ValueError, r"shape \[B\].*got \[2, 2, 2\]. Use plan.loss for maps of classes, floats"),
+        (Y - 1, 3, ValueError, "in 0..2.*got 3 outside, the first -1 at row 0.*takes labels that its loss ignores.$"),
+        (Y.view(2, 2, 2), 3, ValueError, r"got \[2, 2, 2\]. Use plan.loss for maps of classes, floats for .*targets.$"),
     ],
 )  # fmt: skip
 def test_labels_that_cannot_be_what_they_should_are_refused(y, num_classes, error, message):
@@ -96,8 +96,13 @@ def test_soft_targets_count_by_their_largest_entry_and_several_labels_each():
     assert correct(scores, Y.view(8, 1))[0].all()
     assert correct(scores, 0.9 * scores + 0.1 / 3)[0].all()
     many = torch.ones(8, 3)
-    with pytest.raises(ValueError, match="multi_label=True"):
+    with pytest.raises(
+        ValueError,
+        match=r"^soft targets must sum to one .*\(for several labels at once use multi_label=True\), got 8 that",
+    ):
         correct(scores, many)
+    with pytest.raises(ValueError, match="must sum to one"):  # 1.011, which is 1.0078 in bfloat16
+        correct(torch.eye(2), torch.tensor([[1.0, 0.011], [0.0, 1.0]]).bfloat16())
     right, there = correct(torch.full((8, 3), 2.0), many, multi_label=True)
     assert right.all()
     assert right.shape == there.shape == (8, 3)
@@ -117,7 +122,7 @@ def test_only_what_is_ignored_has_no_label(dtype):
     [
         (torch.zeros(8, 3), torch.zeros(8), {}, r"class indices \[8\].*got torch.float32 \[8\]"),
         (torch.zeros(8, 3), torch.zeros(8, 2).long(), {}, r"class indices \[8\]"),
-        (torch.zeros(8), torch.full((8,), 3.0), {}, r"must lie in \[0, 1\]"),
+        (torch.zeros(8), torch.full((8,), 3.0), {}, r"^targets of a logit must lie in \[0, 1\], got 8 that do not.$"),
         (torch.zeros(8, 3), torch.zeros(8).long(), {"multi_label": True}, "shape of the outputs"),
     ],
 )

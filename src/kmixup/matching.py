@@ -139,7 +139,7 @@ def _meet(x: Tensor, x2: Tensor, left: Tensor, right: Tensor, k: int, metric: Me
         ]
         blocks = _match(x.reshape(-1, d), x2.reshape(-1, d), highest, parts, metric, solver)
         matched = torch.cat([block.view(*left.shape[:-1], -1) for block in blocks], -1) - first
-    return torch.empty_like(left, memory_format=torch.contiguous_format).scatter_(-1, left, matched)
+    return torch.empty_like(left).scatter_(-1, left, matched)
 
 
 def _match(
