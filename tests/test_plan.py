@@ -441,6 +441,25 @@ def test_a_plan_is_frozen_and_moves_between_devices():
     assert {x.device.type for x in (moved.partner, moved.lam, moved.unmatched)} == {"meta"}
     assert moved.mix(torch.zeros(12, 3, device="meta")).shape == (5, 3)
     assert len(plan) == 12
+    fitting = torch.arange(12)
+    assert torch.equal(replace(plan, k=fitting).to("cpu").k, fitting)
+    assert torch.equal(replace(plan, k=fitting)[2:7].k, fitting[2:7])
+
+
+@pytest.mark.parametrize(("per_sample", "shape"), [(True, (4,)), (False, ())])
+def test_the_identity_lives_where_it_is_told_with_lam_in_the_shape_it_is_told(per_sample, shape):
+    plan = MixPlan.identity(4, per_sample=per_sample, device="meta")
+    assert plan.lam.shape == shape
+    assert {x.device.type for x in (plan.partner, plan.lam, plan.unmatched)} == {"meta"}
+
+
+def test_a_part_keeps_its_rows_of_what_is_batch_first_and_all_else_as_it_is():
+    part, epoch = drawn()[2:5], torch.tensor(3)
+    own = part.own({"x": torch.arange(12), "rate": 0.5, "epoch": epoch, "classes": torch.arange(7)})
+    assert own["x"].tolist() == [2, 3, 4]
+    assert own["rate"] == 0.5
+    assert own["epoch"] is epoch
+    assert own["classes"].tolist() == list(range(7))
 
 
 def test_a_plan_with_one_lam_prints_it_and_refuses_a_bare_tensor_without_a_path():
