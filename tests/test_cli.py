@@ -172,6 +172,15 @@ def test_train_runs_one_trial_once(folder):
         (["export", "table1"], "no runs of table1 in runs, so nothing was written."),
         (["attack", "no.json"], "the run file: there is no no.json (from "),
         (["reproduce", "table1", "--where", "k=3"], "no cell of table1 has k=3. It has k=1,2,4,8,16."),
+        (
+            ["train", "dataset=iris", "model=fc", "model_options.hidden=[4]", "--device", "gpu"],
+            "--device gpu cannot be",
+        ),
+        (["reproduce", "table1", "--device", "gpu"], "--device gpu cannot be used here. Leave it out for the CPU."),
+        (
+            ["train", "dataset=iris", "model=fc", "k=two"],
+            "k: Input should be a valid integer, unable to parse string as an integer, got 'two'",
+        ),
         (["data", "fetch", "mnits"], "unknown data set to fetch 'mnits'. Did you mean 'mnist'?"),
         (["claims", "table9", "--to", "mine.csv/x.md"], "mine.csv"),
         (["list", "modells"], "unknown list 'modells'. Did you mean 'models'?"),

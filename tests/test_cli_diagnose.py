@@ -135,6 +135,7 @@ def test_the_tables_fit_a_narrow_terminal_and_end_in_a_recommendation(folder):
         (("t.csv", "--target", "kind", "--set", "mising=mean"), "Did you mean 'missing'"),
         (("t.csv", "--target", "kind", "--alpha", "much"), "--alpha must be numbers with commas"),
         (("t.csv", "--target", "kind", "--metric", "hamming"), "metric must be"),
+        (("t.csv", "--figure", "f.docx"), "--figure is a file that ends in .png, .pdf, .svg, got 'f.docx'"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_remedy(arguments, message):

@@ -77,13 +77,19 @@ def test_arrhythmia_takes_missing_values_as_0(tmp_path):
 
 @pytest.mark.parametrize("name", ["phishing_websites.csv", "Training Dataset.arff"])
 def test_phishing_is_read_as_csv_and_in_ucis_own_format(tmp_path, name):
-    header = "@relation phishing\n\n@attribute a { -1,1 }\n@attribute Result { -1,1 }\n\n\n@data\n"
+    header = "@relation phishing\n\n@attribute a { -1,1 }\n@attribute b { -1,0,1 }\n@attribute Result { -1,1 }\n\n\n@data\n"
     rows = "-1,1,-1\n1,1,1\n0,-1,1\n1,0,-1\n-1,-1,1\n"
     (tmp_path / name).write_text((header if name.endswith("arff") else "") + rows)
     data = DATASETS["phishing"](tmp_path, 0)
     assert sorted(torch.cat([data.y_train, data.y_test]).tolist()) == [0, 0, 1, 1, 1]
     assert data.x_train.shape == (4, 2)
     assert "duplicates" in data.note
+
+
+def test_an_arff_file_whose_attributes_are_not_its_values_is_refused(tmp_path):
+    (tmp_path / "t.arff").write_text("@relation t\n@attribute a numeric\n@data\n1,2,x\n2,3,y\n")
+    with pytest.raises(ValueError, match=r"t.arff has 1 lines @attribute and 3 values a line"):
+        DATASETS["table"](tmp_path, 0, path="t.arff")
 
 
 def test_phishing_from_openml_is_the_same_table(tmp_path, monkeypatch):

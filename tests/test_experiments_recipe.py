@@ -78,7 +78,7 @@ def test_a_recipe_of_ones_own_is_read_from_its_path(tmp_path):
             "cell 1: unknown reading 'as-printd'. Did you mean",
         ),
         (("error = 3.0", "eror = 3.0"), "unknown setting 'eror'. Did you mean 'error'"),
-        (("k = 4", "k = 0"), "cell 1: k: Input should be greater than or equal to 1"),
+        (("k = 4", "k = 0"), "cell 1: k: Input should be greater than or equal to 1, got 0"),
         (("k = 4", "k = 4\nmethod = 'erm'"), "method 'erm' mixes nothing, got k = 4"),
         (("k = 4", "k = "), "mine.toml: not TOML"),
         (("[[cell]]", "[[cells]]"), "unknown setting 'cells'. Did you mean 'cell'"),
@@ -182,6 +182,8 @@ def test_settings_are_parsed_as_typed():
     assert parse_settings(["a=True", "b=False", "c=true"]) == {"a": True, "b": False, "c": True}
     with pytest.raises(ValueError, match="a setting is name=value, got 'k'"):
         parse_settings(["k"])
+    with pytest.raises(ValueError, match=r"'k.x=2' is an option of k, which has the value 1. Say one of the two"):
+        parse_settings(["k=1", "k.x=2"])
 
 
 def test_a_trial_can_start_from_the_nearest_cell_of_a_recipe():

@@ -56,9 +56,9 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     assert isinstance(said, Help), parameter
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
         flag = said.flag or "--" + parameter.name.replace("_", "-")
-        shown = typer.Option(flag, help=said.text, min=said.min)
+        shown = typer.Option(flag, help=said.text, min=said.min, max=said.max)
     else:
-        shown = typer.Argument(help=said.text, min=said.min)
+        shown = typer.Argument(help=said.text, min=said.min, max=said.max)
     return parameter.replace(annotation=Annotated[kind, shown], kind=inspect.Parameter.KEYWORD_ONLY)
 
 

@@ -29,7 +29,7 @@ def diagnose(
     metric: Annotated[str, Help("Cost of the matching: sqeuclidean, euclidean or cosine.")] = "sqeuclidean",
     batch_size: Annotated[int, Help("Samples per batch.", min=2)] = 256,
     batches: Annotated[int, Help("Batches to draw for each k: more of them, smaller standard errors.", min=2)] = 16,
-    seed: Annotated[int, Help("Draws the batches.", min=0)] = 0,
+    seed: Annotated[int, Help("Draws the batches.", min=0, max=2**63 - 1)] = 0,
     settings: Annotated[
         list[str] | None, Help("An option of the reader, such as missing=mean or scaling=raw; repeatable.", "--set")
     ] = None,

@@ -15,11 +15,13 @@ class Help:
         text: One line.
         flag: The option's name, where it is not the parameter's.
         min: Smallest value.
+        max: Largest value.
     """
 
     text: str
     flag: str | None = None
     min: float | None = None
+    max: float | None = None
 
 
 Name = Annotated[str, Help("table1, table1a, ..., or the path of a recipe (.toml).")]
@@ -45,6 +47,22 @@ def existing(path: Path | None, what: str) -> Path | None:
     if path is not None and not path.exists():
         raise ValueError(f"{what}: there is no {path} (from {Path.cwd()}).")
     return path
+
+
+def usable(device: str) -> str:
+    """The device, if PyTorch has it here.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device} cannot be used here. Leave it out for the CPU. ({reason})") from None
+    return device
 
 
 def reader_of(source: str, data_dir: Path | None) -> str:

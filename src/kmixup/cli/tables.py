@@ -5,7 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kmixup.cli.options import Also, DataDir, Device, Epochs, Help, Jobs, Name, Out, Reading, Set, Where, existing
+from kmixup.cli.options import (
+    Also,
+    DataDir,
+    Device,
+    Epochs,
+    Help,
+    Jobs,
+    Name,
+    Out,
+    Reading,
+    Set,
+    Where,
+    existing,
+    usable,
+)
 
 if TYPE_CHECKING:
     from kmixup.experiments.recipe import Recipe
@@ -46,6 +60,8 @@ def reproduce(
 
     console, jobs = Console(), jobs or cpu_count()
     existing(data_dir, "--data-dir")
+    if ray is None:  # whose workers may have what this machine lacks
+        usable(device)
     whole = _recipe(name, where, settings, reading)
     recipe = whole.override(trials=trials, epochs=epochs)
     store = _store(out, also)

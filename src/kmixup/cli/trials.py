@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kmixup.cli.options import DataDir, Device, Help, Out, existing
+from kmixup.cli.options import DataDir, Device, Help, Out, existing, usable
 
 if TYPE_CHECKING:
     from kmixup.experiments.training import Training
@@ -48,6 +48,7 @@ def train(
     store = RunStore(out)
     with process_group(device) as device:
         console = Console(quiet=not here().first)
+        usable(device)
         origin = Origins(data_dir).of(trial)
         path = store.path(trial, origin)
         finished = store.get(trial, origin)
@@ -101,6 +102,7 @@ def attack(
     from kmixup.experiments.report import print_table
 
     existing(run_file, "the run file")
+    usable(device)
     attacks = EPSILONS if epsilons is None and noise is None else _sizes("--epsilons", epsilons)
     found = evaluate_run(run_file, epsilons=attacks, sigmas=_sizes("--noise", noise), data_dir=data_dir, device=device)
     errors = {"none": found.clean.error}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kmixup.cli.options import DataDir, Device, Epochs, Help, Jobs, existing, reader_of
+from kmixup.cli.options import DataDir, Device, Epochs, Help, Jobs, existing, reader_of, usable
 
 if TYPE_CHECKING:
     from kmixup.experiments.trial import Trial
@@ -54,6 +54,7 @@ def tune(
     from kmixup.style import save
 
     existing(data_dir, "--data-dir")
+    usable(device)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     asked = {"recipe": recipe, "budget": budget, "splits": splits, "refits": refits}
     shared = {"model": model, "validation": validation, "seed": seed, **({"epochs": epochs} if epochs else {})}

@@ -59,7 +59,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     Values are read as TOML (``True`` and ``False`` too), or else as words; commas make a list.
 
     Raises:
-        ValueError: If there is no ``=``.
+        ValueError: If there is no ``=``, or a setting has a value and options.
     """
     settings: dict[str, Any] = {}
     for text in texts:
@@ -70,6 +70,8 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         place = settings
         for key in outer:
             place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{text!r} is an option of {key}, which has the value {place!r}. Say one of the two.")
         place[last] = _parse_value(value.strip())
     return settings
 

@@ -191,7 +191,7 @@ def read_run(path: Path) -> Run:
 
 
 def _from_json(text: str | bytes) -> Run:
-    document = from_json(text)  # json.loads, which recurses, ends a whole report on a file nested too deeply
+    document = _parsed(text)
     if not all(string.isprintable() for string in _strings(document)):
         raise ValueError("a text in it holds signs that cannot be printed")  # such as a terminal's escape codes
     schema = document.get("schema", 1) if isinstance(document, dict) and "trial" in document else SCHEMA
@@ -205,6 +205,13 @@ def _from_json(text: str | bytes) -> Run:
     if run.id != run.trial.id:
         raise ValueError("its id does not belong to its settings")
     return run
+
+
+def _parsed(text: str | bytes) -> Any:
+    try:
+        return from_json(text)  # json.loads, which recurses, ends a whole report on a file nested too deeply
+    except ValueError as error:
+        raise ValueError(f"not whole JSON: {error}") from None
 
 
 def _strings(document: Any) -> Iterator[str]:
@@ -292,6 +299,6 @@ def convert_file(path: Path, store: RunStore) -> Path:
         ValueError: If it is no run of schema 1. The message names the file.
     """
     try:
-        return store.put(convert(from_json(path.read_bytes())))
+        return store.put(convert(_parsed(path.read_bytes())))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

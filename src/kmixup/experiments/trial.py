@@ -52,10 +52,12 @@ def natural(name: str) -> tuple[str | int, ...]:
 
 
 def first_mistake(error: ValidationError) -> str:
-    """The first of pydantic's complaints, in one line: where, and what."""
+    """The first of pydantic's complaints, in one line: where, what, and what came."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
+    message = (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")
+    came = first["type"] not in ("value_error", "missing") and isinstance(first["input"], str | int | float)
+    return message + (f", got {first['input']!r}" if came else "")  # our own messages say it themselves
 
 
 class Strict(BaseModel):

@@ -64,6 +64,8 @@ def read_text(file: Path, *, delimiter: str, header: Header, encoding: str) -> T
                 + (" (a comment, or a header that lacks a name?)" if row is rows[0] else "")
                 + f"; or is {delimiter!r} not the delimiter?"
             )
+    if names is not None and len(names) != width:
+        raise ValueError(f"{file} has {len(names)} lines @attribute and {width} values a line. Correct it.")
     columns = list(zip(*rows, strict=True))
     if _has_header(file, columns) if header == "auto" else header:
         names, lines = [name.lstrip("# ") for name in rows[0]], lines[1:]
