@@ -77,7 +77,8 @@ def test_arrhythmia_takes_missing_values_as_0(tmp_path):
 
 @pytest.mark.parametrize("name", ["phishing_websites.csv", "Training Dataset.arff"])
 def test_phishing_is_read_as_csv_and_in_ucis_own_format(tmp_path, name):
-    header = "@relation phishing\n\n@attribute a { -1,1 }\n@attribute b { -1,0,1 }\n@attribute Result { -1,1 }\n\n\n@data\n"
+    header = "@relation phishing\n\n" + "".join(f"@attribute {name} {{ -1,0,1 }}\n" for name in ("a", "b", "Result"))
+    header += "\n\n@data\n"
     rows = "-1,1,-1\n1,1,1\n0,-1,1\n1,0,-1\n-1,-1,1\n"
     (tmp_path / name).write_text((header if name.endswith("arff") else "") + rows)
     data = DATASETS["phishing"](tmp_path, 0)
