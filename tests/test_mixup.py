@@ -500,6 +500,7 @@ def test_a_plan_for_two_batches_is_one_also_when_nothing_is_mixed(off):
     plan = off.plan(x, rand(16, 3, seed=1))
     assert plan.from_second
     assert torch.equal(plan.mix(x, rand(16, 3, seed=1)), x)
+    assert off.drawn(x, rand(16, 3, seed=1)).from_second  # as a compiled graph asks, in which alpha may have changed
 
 
 def test_on_the_meta_device_shapes_are_known_and_nothing_is_drawn():
