@@ -201,6 +201,12 @@ def test_what_is_finished_is_not_done_again_and_a_larger_search_goes_on(folder):
     assert found(whole)["attempts"] == found(more)["attempts"]  # resumed or not, the sampler draws the same
 
 
+def test_a_database_that_cannot_be_opened_is_said_without_its_password(folder):
+    with pytest.raises(ValueError, match=r"the database of --storage cannot be opened: .*Correct its address") as said:
+        tune(asked(), out=folder / "out", storage="foo://me:secret@there/x")
+    assert "secret" not in str(said.value)
+
+
 @pytest.mark.parametrize("storage", [None, "kept/journal", "sqlite:///tune.db"])
 def test_a_setting_that_failed_is_tried_again(storage, folder):
     (folder / "nets.py").write_text(NETWORK)

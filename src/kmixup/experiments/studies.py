@@ -12,6 +12,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from kmixup.experiments.arms import Arm
 from kmixup.experiments.locks import hold, is_held
@@ -43,7 +44,13 @@ class Studies:
         """The study of an arm; made if there is none."""
         storage: BaseStorage
         if "://" in self._storage:
-            storage = RDBStorage(self._storage)
+            try:
+                storage = RDBStorage(self._storage)
+            except SQLAlchemyError as error:  # the address stays unsaid: it may hold a password
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"the database of --storage cannot be opened: {reason}. Correct its address."
+                ) from None
         else:
             storage = JournalStorage(JournalFileBackend(self._storage))
         name = f"{self.name}: {arm.name}"
