@@ -196,7 +196,7 @@ def _listed(words: Sequence[str]) -> str:
 def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
     seeds = [len(tuned.values("erm", "error")[group]) for group in tuned.groups]
     asked_for = len({cell.group for cell in recipe.cells})
-    grids = "; ".join(f"{METHODS[method]}: {' / '.join(grid)}" for method, grid in tuned.grids.items())
+    grids = "; ".join(f"{METHODS[method]}: {_grid(settings)}" for method, settings in tuned.grids.items())
     left = [_name(group) for group in recipe.groups if group not in tuned.groups]
     offered = Counter((cell.group, cell.settings.method) for cell in recipe.cells)
     settings, splits = max(offered.values()), recipe.cells[0].trials
@@ -210,6 +210,11 @@ def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
         text += f" Not run: {', '.join(left)}."
     missing = " `kmixup reproduce study --data-dir FOLDER` runs what is missing."
     return text if whole else f"**A reduced protocol.** {text}{missing}"
+
+
+def _grid(settings: Sequence[str]) -> str:
+    names, values = zip(*((name, value) for name, _, value in (each.rpartition(" ") for each in settings)), strict=True)
+    return f"{names[0]} {', '.join(values)}" if len(set(names)) == 1 else " / ".join(settings)
 
 
 def _range(counts: Sequence[int]) -> str:

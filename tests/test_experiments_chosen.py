@@ -79,9 +79,7 @@ def test_every_split_offers_the_same_settings_and_those_that_lack_one_are_named(
     lacking = next(run for run in few if run.trial.seed == 3 and run.trial.k == 4)
     tuned = tune_by_validation(recipe, [run for run in few if run.id != lacking.id], METHODS)
     assert tuned.grids["mixup"] == ("alpha 1",)
-    assert tuned.grids["k-mixup"] == tuple(
-        sorted(f"k {k}, alpha 1{rule}" for k in (4, 16) for rule in ("", ", alpha_k exact"))
-    )
+    assert tuned.grids["k-mixup"] == tuple(f"k {k}, alpha 1{rule}" for k in (4, 16) for rule in ("", ", alpha_k exact"))
     assert len(tuned.grids["erm"]) == 8
     assert len(tuned.chosen) == 7
     assert len(tuned.incomplete) == 1

@@ -34,7 +34,8 @@ class Choice:
 
     Attributes:
         chosen: For each split, the run of each method that counts.
-        grids: For each method, the settings that were chosen among, in words; the same on every split.
+        grids: For each method, the settings that were chosen among, in words, in the recipe's order; the same on every
+            split.
         incomplete: Splits that were begun and lack a run of the grids: they do not count.
     """
 
@@ -77,10 +78,11 @@ def tune_by_validation(recipe: Recipe, runs: Iterable[Run], methods: Sequence[st
             split = by_split.setdefault((group, run.trial.seed), {})
             split.setdefault(method, {})[_setting(run.trial)] = run
     begun = {split: found for split, found in sorted(by_split.items()) if len(found) == len(methods)}
+    offered = dict.fromkeys((cell.settings.method, _setting(cell.trial(0))) for cell in recipe.cells)
     grids: dict[str, tuple[str, ...]] = {}
     for method in methods:
         counts = Counter(setting for found in begun.values() for setting in found[method])
-        grids[method] = tuple(sorted(setting for setting, count in counts.items() if 2 * count >= len(begun)))
+        grids[method] = tuple(name for by, name in offered if by == method and 2 * counts[name] >= len(begun))
     order = list(recipe.groups)
     whole = {
         split: {method: _best(found[method][setting] for setting in grids[method]) for method in methods}
