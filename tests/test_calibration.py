@@ -367,6 +367,8 @@ def test_algorithm_1_knows_that_no_lam_gives_more_than_one_half():
 
 def test_calibration_is_reproducible_from_its_generator():
     assert calibrate(gaussian(), 8, 0.5, generator=generator()) == calibrate(gaussian(), 8, 0.5, generator=generator())
+    printed = [algorithm_1(gaussian(), 4, 0.5, trials=500, generator=generator()) for _ in range(2)]
+    assert printed[0] == printed[1]
 
 
 @pytest.mark.parametrize(
