@@ -108,10 +108,18 @@ def test_costs_are_differentiable_in_the_points(metric, d, offset):
     )
 
 
-@pytest.mark.parametrize("d", [1, 16])
-def test_the_distance_of_a_point_from_itself_has_the_gradient_zero(d):
+@pytest.mark.parametrize("d", [1, 16, 17, 100])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "cosine"])
+def test_the_distance_of_a_point_from_itself_has_the_gradient_zero(metric, d):
     x = torch.ones(1, d, dtype=torch.float64, requires_grad=True)
-    cost_matrix(x, x.detach(), "euclidean").sum().backward()
+    cost_matrix(x, x.detach(), metric).sum().backward()
+    assert torch.equal(x.grad, torch.zeros(1, d, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("d", [3, 100])
+def test_a_zero_vector_has_no_direction_and_its_gradient_is_zero(d):
+    x = torch.zeros(1, d, dtype=torch.float64, requires_grad=True)
+    cost_matrix(x, points(1, 2, d, seed=0)[0], "cosine").sum().backward()
     assert torch.equal(x.grad, torch.zeros(1, d, dtype=torch.float64))
 
 

@@ -61,7 +61,7 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
         if metric == "cosine":
             return _cosine(x, y)
         if metric == "euclidean":
-            return _distances(x, y) if x.shape[-1] <= _FEW else _sq_distances(x, y).sqrt()
+            return _distances(x, y) if x.shape[-1] <= _FEW else _root(_sq_distances(x, y))
         return _sq_distances(x, y)
 
 
@@ -90,6 +90,14 @@ def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances from coordinate differences: nothing can cancel, and no k * m * d buffer."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _root(sq: Tensor) -> Tensor:
+    """Square roots whose gradient at 0 is 0, as that of torch.cdist is, not NaN."""
+    if not sq.requires_grad:
+        return sq.sqrt()
+    zero = sq == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, sq).sqrt())
 
 
 def _sq_norms(x: Tensor) -> Tensor:
