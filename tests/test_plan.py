@@ -377,6 +377,20 @@ def test_a_plan_on_a_second_batch_measures_and_combines_with_what_comes_from_the
     assert stats.matched_sq_distance == pytest.approx(float((x - x2[plan.partner]).square().sum(1).mean()))
     assert stats.unmatched_sq_distance == pytest.approx(float((x - x2[plan.unmatched]).square().sum(1).mean()))
     assert torch.equal(plan.combine(x > 0, "union", x2 > 0), (x > 0) | (x2 > 0)[plan.partner])
+    y, y2, outputs = labels(8, 3), labels(8, 3, seed=1), rand(8, 3, seed=2)
+    assert plan.stats(x, y, x2, y2).same_class_share == float((y == y2[plan.partner]).double().mean())
+    own, theirs = F.cross_entropy(outputs, y), F.cross_entropy(outputs, y2[plan.partner])
+    torch.testing.assert_close(plan.loss(F.cross_entropy, outputs, y, y2), plan.lam * own + (1 - plan.lam) * theirs)
+    right = ((outputs.argmax(1) == label).double().mean() for label in (y, y2[plan.partner]))
+    assert float(plan.accuracy(outputs, y, y2)) == pytest.approx(
+        float(plan.lam * next(right) + (1 - plan.lam) * next(right))
+    )
+
+
+def test_labels_of_another_length_are_refused_by_the_place_where_they_lie():
+    plan, y = drawn(), {"a": labels(12, 3), "b": labels(9, 3)}
+    with pytest.raises(ValueError, match="batch length 12 first.* at 'b'"):
+        plan.loss(lambda outputs, y: F.cross_entropy(outputs, y["a"]), rand(12, 3), y)
 
 
 def test_plans_of_many_batches_lie_end_to_end():
