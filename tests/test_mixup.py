@@ -376,32 +376,6 @@ def test_the_shape_of_lam_depends_on_lam_per_alone(alpha, training, batch, lam_p
     assert mixer.plan(rand(batch, 3), rand(batch, 3)).lam.shape == (batch,) * ndim
 
 
-# --- features ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", [False, True])
-def test_a_feature_network_in_train_mode_moves_no_statistics_and_drops_nothing_out(method):
-    body = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(3))
-    body[2].eval()
-    modes = [part.training for part in body.modules()]
-    x = rand(16, 3) + 5
-    mixer = KMixup(4, 1.0, features=body.forward if method else body, generator=generator())
-    state = torch.get_rng_state()
-    plan = mixer.plan(x)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert [part.training for part in body.modules()] == modes
-    assert body[0].num_batches_tracked == 0
-    expected = KMixup(4, 1.0, generator=generator()).plan(copy.deepcopy(body).eval()(x))
-    assert torch.equal(plan.partner, expected.partner)
-
-
-def test_the_mode_of_a_feature_network_is_put_back_when_it_raises():
-    body = torch.nn.Linear(7, 2)
-    with pytest.raises(RuntimeError):
-        KMixup(4, 1.0, features=body).plan(rand(16, 3))
-    assert body.training
-
-
 # --- the call ---------------------------------------------------------------------------------------------------------
 
 

@@ -389,7 +389,7 @@ def test_a_plan_on_a_second_batch_measures_and_combines_with_what_comes_from_the
 
 def test_labels_of_another_length_are_refused_by_the_place_where_they_lie():
     plan, y = drawn(), {"a": labels(12, 3), "b": labels(9, 3)}
-    with pytest.raises(ValueError, match="batch length 12 first.* at 'b'"):
+    with pytest.raises(ValueError, match=r"batch length 12 first.* at 'b'"):
         plan.loss(lambda outputs, y: F.cross_entropy(outputs, y["a"]), rand(12, 3), y)
 
 
