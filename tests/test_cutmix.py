@@ -136,6 +136,13 @@ def test_partners_from_a_second_batch_are_pasted():
     assert torch.equal(made.mix(x, x2)[:, :, ~inside], x[:, :, ~inside])
 
 
+def test_an_image_one_pixel_high_has_no_half_to_paste():
+    x = images()[:, :, :1]
+    plan = cut(KMixup(4, 1.0, generator=stream()).plan(x), x.shape[-2:], generator=stream())
+    assert plan.lam == 1
+    assert torch.equal(plan.mix(x), x)
+
+
 def test_what_has_no_boxes_height_and_width_is_refused():
     made = cut(KMixup(4, 1.0, generator=stream()).plan(images()), SIZE)
     what = r"the boxes are for images \[..., 9, 12\], got \[12, 3, 8, 8\]"

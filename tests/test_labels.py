@@ -176,6 +176,13 @@ def test_a_class_uses_the_largest_k_that_fits_and_one_sample_stays_as_it_is():
     torch.testing.assert_close(y_soft, F.one_hot(y, 5).float())  # within a class a label is its own mixture
 
 
+def test_a_sample_that_is_alone_in_its_class_has_the_weight_one_and_no_other_has():
+    mixer = KMixup(4, 1.0, lam_per="sample", within="label", generator=stream())
+    plan = quiet(lambda: mixer.plan(points(7), y=torch.tensor([0] * 4 + [1] * 2 + [2])))
+    assert plan.k.tolist() == [2] * 4 + [1] * 2 + [0]
+    assert (plan.lam == 1).tolist() == [False] * 6 + [True]
+
+
 def test_a_batch_of_classes_of_one_sample_mixes_nothing():
     plan = quiet(lambda: KMixup(4, 1.0, within="label").plan(points(5), y=torch.arange(5)))
     assert plan.k.tolist() == [0] * 5

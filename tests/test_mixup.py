@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import beta, kstest
 
 from kmixup import KMixup
+from kmixup.lam import draw_lam
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -374,6 +375,51 @@ def test_the_shape_of_lam_depends_on_lam_per_alone(alpha, training, batch, lam_p
     mixer = KMixup(1, alpha, lam_per=lam_per).train(training)
     assert mixer.plan(rand(batch, 3)).lam.shape == (batch,) * ndim
     assert mixer.plan(rand(batch, 3), rand(batch, 3)).lam.shape == (batch,) * ndim
+
+
+def test_a_block_within_a_class_has_one_lam_and_no_partner_outside():
+    y = torch.arange(3).repeat_interleave(8)
+    plan = KMixup(4, 1.0, lam_per="block", within="label", generator=generator()).plan(rand(24, 2), y=y)
+    assert torch.equal(y[plan.partner], y)
+    assert sorted(plan.lam.unique(return_counts=True)[1].tolist()) == [4] * 6
+
+
+def test_rows_that_are_left_out_are_left_out_where_no_label_decides():
+    where = torch.arange(16) % 2 == 0
+    plan = KMixup(4, 1.0, generator=generator()).plan(rand(16, 2), where=where)
+    assert torch.equal(plan.partner[~where], torch.arange(16)[~where])
+    assert where[plan.partner[where]].all()
+
+
+@pytest.mark.parametrize("change", [{"alpha": 0.0}, {"training": False}])
+def test_what_a_compiled_graph_calls_mixes_nothing_when_either_is_off(change):
+    mixer = KMixup(4, 1.0, generator=generator())
+    for name, value in change.items():
+        setattr(mixer, name, value)
+    plan = mixer.drawn(rand(8, 2), None)
+    assert torch.equal(plan.partner, torch.arange(8))
+    assert plan.lam == 1
+
+
+def test_given_draws_a_second_batch_is_where_partners_come_from():
+    plan = KMixup(4, 1.0).meet(rand(8, 2), torch.arange(8), torch.tensor(0.3), rand(8, 2, seed=1))
+    assert plan.from_second
+
+
+def test_whether_to_mix_is_drawn_only_where_that_is_in_doubt():
+    streams = [generator(), generator(), generator()]
+    drawn = [KMixup(4, 1.0, p=p).draw_lam(2, 8, 4, stream) for p, stream in zip((1.0, 0.999), streams, strict=False)]
+    assert torch.equal(drawn[0], draw_lam(1.0, (2, 1), streams[2]))
+    assert torch.equal(streams[0].get_state(), streams[2].get_state())
+    assert not torch.equal(streams[1].get_state(), streams[2].get_state())
+
+
+@pytest.mark.parametrize("pairing", ["roll", "shuffle"])
+def test_many_batches_are_paired_as_each_alone(pairing):
+    mixer, x = KMixup(4, 1.0, pairing=pairing), rand(3, 12, 2)
+    orders = torch.stack([torch.randperm(12, generator=generator(seed)) for seed in range(3)])
+    alone = [mixer.pair(points, order) for points, order in zip(x, orders, strict=True)]
+    assert torch.equal(mixer.pair(x, orders), torch.stack(alone))
 
 
 # --- the call ---------------------------------------------------------------------------------------------------------

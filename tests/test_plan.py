@@ -226,10 +226,18 @@ def test_what_has_weight_zero_contributes_nothing(lam_per, worst):
     torch.testing.assert_close(plan.loss(loss_fn, None, y), expected[:, 0][: 4 if per_sample else 3].mean())
 
 
-def test_the_gradient_of_an_unused_partners_infinite_loss_is_not_nan():
-    plan = MixPlan(torch.tensor([1, 0]), torch.tensor(1.0, dtype=torch.float64), torch.arange(2))
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("lam", [1.0, 1 - 1e-12])  # the second is 1 in the float32 of the losses
+def test_the_gradient_of_an_unused_partners_infinite_loss_is_not_nan(lam, per_sample):
+    weights = torch.tensor([lam, lam] if per_sample else lam, dtype=torch.float64)
+    plan = MixPlan(torch.tensor([1, 0]), weights, torch.arange(2))
     scores = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
-    loss = plan.loss(lambda p, y: -p.gather(1, y[:, None]).log().mean(), scores, torch.tensor([0, 1]))
+
+    def loss_fn(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        each = -p.gather(1, y[:, None])[:, 0].log()
+        return each if per_sample else each.mean()
+
+    loss = plan.loss(loss_fn, scores, torch.tensor([0, 1]))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(scores.grad).all()
