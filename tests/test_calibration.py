@@ -367,8 +367,9 @@ def test_algorithm_1_knows_that_no_lam_gives_more_than_one_half():
 
 def test_calibration_is_reproducible_from_its_generator():
     assert calibrate(gaussian(), 8, 0.5, generator=generator()) == calibrate(gaussian(), 8, 0.5, generator=generator())
-    printed = [algorithm_1(gaussian(), 4, 0.5, trials=500, generator=generator()) for _ in range(2)]
-    assert printed[0] == printed[1]
+    usual = {"c": 1.01, "gamma": 100.0}  # what it takes where nothing is said
+    printed = [algorithm_1(gaussian(), 4, 0.5, trials=500, generator=generator(), **said) for said in ({}, {}, usual)]
+    assert printed[0] == printed[1] == printed[2]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_the_plan_is_a_point_and_a_velocity_of_each_straight_path():
     assert torch.equal(plan.partner_of(x0, x1), matched)
     uniform = (np.arange(200) + 0.5) / 200  # the largest deviation is about 0.5 / sqrt(n)
     assert np.abs(np.sort(t.numpy()) - uniform).max() < 5 * 0.5 / np.sqrt(200)
+    assert (plan.lam * 2**24 % 1 != 0).any()  # drawn with the digits of float64, not of float32
 
 
 def test_a_large_batch_is_coupled_once_and_trained_on_in_parts():
