@@ -107,12 +107,12 @@ def _tuned(recipe: Recipe) -> Choice:
     return tune_by_validation(recipe, _runs(RUNS), list(METHODS))
 
 
-def _untuned(name: str, file: Path) -> Choice:
-    """The arms of `UNTUNED`, on every split that has all of them."""
+def _untuned(name: str, file: Path, settings_of: Mapping[str, Mapping[str, Any]] = UNTUNED) -> Choice:
+    """Arms of one setting each, on every split that has all of them."""
     arms = {
         cell.settings.cell_id: (cell.group, arm)
         for cell in read_recipe(name).cells
-        for arm, settings in UNTUNED.items()
+        for arm, settings in settings_of.items()
         if cell.matches(settings)
     }
     found: dict[Split, dict[str, Run]] = {}
@@ -120,7 +120,7 @@ def _untuned(name: str, file: Path) -> Choice:
         if run.trial.cell_id in arms:
             group, arm = arms[run.trial.cell_id]
             found.setdefault((group, run.trial.seed), {})[arm] = run
-    return Choice({split: runs for split, runs in found.items() if len(runs) == len(UNTUNED)}, {}, ())
+    return Choice({split: runs for split, runs in found.items() if len(runs) == len(settings_of)}, {}, ())
 
 
 def asked(numbers: Mapping[str, Any]) -> dict[str, float]:
@@ -350,7 +350,8 @@ def _rules() -> str:
         lines.append(
             f"| {title} | {seeds} | {plain:.2f} | {exact:.2f} | {exact - plain:+.2f} [{low:+.2f}, {high:+.2f}] |"
         )
-    study = [gain for _, gain in _study_rules()]
+    by_rule = {rule: {"method": "k-mixup", "k": LARGE, "alpha": 1.0, "alpha_rule": rule} for rule in ("none", "exact")}
+    study = [gain.mean for gain in gains(_untuned("study", RUNS, by_rule), "none", "exact", "error").values()]
     if study:
         low, high = Estimate.of(study).interval()
         lines += [
@@ -389,25 +390,6 @@ def _rule_sentence(rows: Sequence[tuple[str, float, float, float, float, int]]) 
         f"the alpha_k of equal xi on **{less}**, more on **{more}**, undecided on {len(rows) - less - more} "
         "(exact 90 % intervals over seeds)."
     )
-
-
-def _study_rules() -> Iterator[tuple[str, float]]:
-    recipe = read_recipe("study")
-    groups = {cell.settings.cell_id: cell.group for cell in recipe.cells}
-    errors: dict[str, dict[str, dict[int, float]]] = {}
-    for run in _runs(RUNS):
-        trial = run.trial
-        if trial.method == "k-mixup" and trial.k == LARGE and trial.alpha == 1:
-            by_rule = errors.setdefault(groups[trial.cell_id], {})
-            by_rule.setdefault(trial.alpha_rule, {})[trial.seed] = _error(run)
-    for group, rules in errors.items():
-        seeds = sorted(set(rules.get("none", {})) & set(rules.get("exact", {})))
-        if seeds:
-            yield group, mean(rules["exact"][seed] - rules["none"][seed] for seed in seeds)
-
-
-def _error(run: Run) -> float:
-    return 100.0 if run.final_error is None else 100 * run.final_error
 
 
 def _predicting(tuned: Choice) -> str:

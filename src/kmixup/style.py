@@ -100,6 +100,10 @@ def style() -> Iterator[None]:
         yield
 
 
+DATELESS = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+"""The endings that `save` writes, with what keeps the date out: the same picture is the same file."""
+
+
 def save(figure: Figure, path: Path, *, endings: tuple[str, ...] = ("pdf", "png"), dpi: int = 180) -> list[Path]:
     """Write a figure, by default as PDF and PNG: drawn first and written then, so that a full disk says so.
 
@@ -117,12 +121,10 @@ def save(figure: Figure, path: Path, *, endings: tuple[str, ...] = ("pdf", "png"
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{ending}") for ending in endings]
-    # Without a date, the same picture is the same file.
-    dateless = {".pdf": {"CreationDate": None}, ".png": {"Software": None}, ".svg": {"Date": None}}
     for file in files:
         drawn = io.BytesIO()
         with style():
-            figure.savefig(drawn, format=file.suffix[1:], dpi=dpi, metadata=dateless[file.suffix])
+            figure.savefig(drawn, format=file.suffix[1:], dpi=dpi, metadata=DATELESS[file.suffix])
         file.write_bytes(drawn.getvalue())
     return files
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kmixup.cli.options import DataDir, Help, reader_of
 
-_PICTURES = (".png", ".pdf", ".svg")
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -46,10 +44,10 @@ def diagnose(
 
     from kmixup.diagnostics import diagnose as measure
     from kmixup.experiments.files import parse_settings
-    from kmixup.style import save
+    from kmixup.style import DATELESS, save
 
-    if figure is not None and figure.suffix not in _PICTURES:
-        raise ValueError(f"--figure is a file that ends in {', '.join(_PICTURES)}, got {figure.name!r}.")
+    if figure is not None and figure.suffix not in DATELESS:
+        raise ValueError(f"--figure is a file that ends in {', '.join(DATELESS)}, got {figure.name!r}.")
     x, y = _read(source, target, classes, parse_settings(settings or []), data_dir)
     found = measure(
         x,

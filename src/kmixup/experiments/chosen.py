@@ -78,7 +78,7 @@ def tune_by_validation(recipe: Recipe, runs: Iterable[Run], methods: Sequence[st
             split = by_split.setdefault((group, run.trial.seed), {})
             split.setdefault(method, {})[_setting(run.trial)] = run
     begun = {split: found for split, found in sorted(by_split.items()) if len(found) == len(methods)}
-    offered = dict.fromkeys((cell.settings.method, _setting(cell.trial(0))) for cell in recipe.cells)
+    offered = dict.fromkeys((cell.settings.method, _setting(cell.settings)) for cell in recipe.cells)
     grids: dict[str, tuple[str, ...]] = {}
     for method in methods:
         counts = Counter(setting for found in begun.values() for setting in found[method])
