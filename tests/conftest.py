@@ -1,7 +1,13 @@
-"""A browser for the tests of pages. Without one they are skipped; KMIXUP_REQUIRE_BROWSER=1 makes that a failure."""
+"""What several files of tests need: two processes of torchrun, and a browser for the tests of pages.
+
+Without a browser those are skipped; KMIXUP_REQUIRE_BROWSER=1 makes that a failure.
+"""
 
 import os
 import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,10 +22,30 @@ QUIET = (
     "--disable-sync",
 )
 LOCAL = ("file:", "data:", "blob:", "about:")
+# A thread of gloo can abort a process whose work is done while the interpreter is torn down: see `leave`.
+LEAVE = "\nfrom kmixup.experiments.distributed import leave\nleave()\n"
 REMEDY = (
     "Install one (Debian: apt-get install chromium; elsewhere: python -m playwright install chromium) or name it in "
     "KMIXUP_CHROMIUM."
 )
+
+
+@pytest.fixture
+def on_two_ranks(tmp_path):
+    """A function that runs a script (its text) in two processes of torchrun, and returns what they printed."""
+
+    def run(script, *arguments):
+        file = tmp_path / "ranks.py"
+        file.write_text(textwrap.dedent(script) + LEAVE)
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(file)]
+        path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        command = [*launch, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500, env=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
 
 
 def missing(what):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -499,19 +495,7 @@ def test_accelerate_checkpoints_the_mixers_stream(tmp_path: Path) -> None:
 # --- two processes ----------------------------------------------------------------------------------------------------
 
 
-def on_two_ranks(script: str, folder: Path) -> str:
-    file = folder / "two_ranks.py"
-    # DistributedDataParallel leaves a thread of gloo that can abort a process whose work is done: see `leave`.
-    end = "\nfrom kmixup.experiments.distributed import leave\nleave()\n"
-    file.write_text(textwrap.dedent(script) + end)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(file)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=500, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_two_ranks_draw_different_plans_from_one_seed(tmp_path: Path) -> None:
+def test_two_ranks_draw_different_plans_from_one_seed(on_two_ranks: Callable[..., str]) -> None:
     script = """
         import torch
         from accelerate import Accelerator
@@ -532,11 +516,13 @@ def test_two_ranks_draw_different_plans_from_one_seed(tmp_path: Path) -> None:
         print("checked", flush=True)
         accelerator.end_training()
     """
-    assert on_two_ranks(script, tmp_path).count("checked") == 2
+    assert on_two_ranks(script).count("checked") == 2
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_update_of_one_with_the_same_plans(tmp_path: Path) -> None:
+def test_two_processes_give_the_update_of_one_with_the_same_plans(
+    on_two_ranks: Callable[..., str], tmp_path: Path
+) -> None:
     script = f"""
         from pathlib import Path
         from test_adapters_huggingface import *
@@ -552,7 +538,7 @@ def test_two_processes_give_the_update_of_one_with_the_same_plans(tmp_path: Path
                     torch.save(trainer.model.state_dict(), f"{tmp_path}/{{model.__name__}}{{average}}.pt")
         torch.distributed.destroy_process_group()
     """
-    on_two_ranks(script, tmp_path)
+    on_two_ranks(script)
     _, one = four_plans_and_the_same_as_one([32, 32])
     for model in (OnFeatures, OnFeaturesWithCount):
         args = arguments(tmp_path, per_device_train_batch_size=64)

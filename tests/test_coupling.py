@@ -1,10 +1,5 @@
 """Couplings of two sets: permutations, optimal block by block, also over ranks and for sets of different length."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import ot
 import pytest
@@ -238,25 +233,8 @@ def test_ranks_draw_apart_unless_told_otherwise(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_gloo_ranks_couple_to_the_optimum_of_the_joined_batch(tmp_path):
-    script = tmp_path / "ranks.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node=2",
-            str(script),
-            str(tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+def test_two_gloo_ranks_couple_to_the_optimum_of_the_joined_batch(on_two_ranks, tmp_path):
+    on_two_ranks(SCRIPT, tmp_path)
     (first, broken), (second, same) = ((tmp_path / f"said{rank}").read_text().split("\n") for rank in (0, 1))
     assert "metric must return a tensor of costs" in first
     assert "the first rank of the group could not couple" in second

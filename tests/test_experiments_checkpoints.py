@@ -286,31 +286,24 @@ def test_each_process_takes_its_part_of_every_batch():
 
 
 @pytest.mark.slow
-def test_processes_mix_with_draws_of_their_own(tmp_path):
+def test_processes_mix_with_draws_of_their_own(on_two_ranks, tmp_path):
     settings = "dataset=iris model=fc model_options.hidden=[8] k=4 alpha=1 alpha_rule=none epochs=1 batch_size=32"
     settings += " method=k-manifold-mixup"
-    script = tmp_path / "ranks.py"
-    script.write_text(
-        "import json, pathlib, torch\n"
-        "from kmixup.experiments.distributed import here, leave, process_group\n"
-        "from kmixup.experiments.files import parse_settings\n"
-        "from kmixup.experiments.recipe import make_trial\n"
-        "from kmixup.experiments.training import Training\n"
-        "with process_group('cpu'):\n"
-        f"    training = Training(make_trial(parse_settings({settings.split()!r})))\n"
-        "    plans = []\n"
-        "    for x, y in training.batches():\n"
-        "        plans.append(training.method.forward(training.network, x)[1])\n"
-        "    training.epoch()\n"
-        "    weights = torch.cat([p.detach().flatten() for p in training.model.parameters()])\n"
-        "    said = {'lams': [float(p.lam) for p in plans], 'weights': round(float(weights.sum()), 5)}\n"
-        "    pathlib.Path(__file__).with_name(f'rank{here().rank}.json').write_text(json.dumps(said))\n"
-        "leave()\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
+    on_two_ranks(f"""
+        import json, pathlib, torch
+        from kmixup.experiments.distributed import here, process_group
+        from kmixup.experiments.files import parse_settings
+        from kmixup.experiments.recipe import make_trial
+        from kmixup.experiments.training import Training
+
+        with process_group("cpu"):
+            training = Training(make_trial(parse_settings({settings.split()!r})))
+            plans = [training.method.forward(training.network, x)[1] for x, _ in training.batches()]
+            training.epoch()
+            weights = torch.cat([each.detach().flatten() for each in training.model.parameters()])
+            said = {{"lams": [float(plan.lam) for plan in plans], "weights": round(float(weights.sum()), 5)}}
+            pathlib.Path(__file__).with_name(f"rank{{here().rank}}.json").write_text(json.dumps(said))
+    """)
     said = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     lams, weights = ([one[name] for one in said] for name in ("lams", "weights"))
     assert lams[0] != lams[1]

@@ -1,10 +1,5 @@
 """Ranks and workers must not draw alike by accident, and can on purpose."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset, default_collate
@@ -95,15 +90,5 @@ dist.destroy_process_group()
 """
 
 
-def test_two_gloo_ranks_of_torchrun_draw_apart_from_one_seed_and_alike_on_request(tmp_path):
-    script = tmp_path / "ranks.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.split("\n")[:2] == ["apart lam apart", "alike lam alike"]
+def test_two_gloo_ranks_of_torchrun_draw_apart_from_one_seed_and_alike_on_request(on_two_ranks):
+    assert on_two_ranks(SCRIPT).split("\n")[:2] == ["apart lam apart", "alike lam alike"]

@@ -89,8 +89,8 @@ def process_group(device: str) -> Iterator[str]:
 def leave() -> None:
     """End a process that torchrun started, as a success, without tearing the interpreter down; alone, do nothing.
 
-    After `DistributedDataParallel`, a thread of gloo may still want the interpreter while it is torn down, and then
-    aborts a process that has finished its work (seen in one exit of four with torch 2.14 on CPU).
+    A thread of gloo may still want the interpreter while it is torn down, and then aborts a process that has finished
+    its work (torch 2.14 on CPU: one exit of four after `DistributedDataParallel`, now and then after any collective).
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
