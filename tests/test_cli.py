@@ -253,6 +253,27 @@ def test_export_refuses_another_table_of_the_same_name_and_another_result_of_the
     assert (folder / "results" / "mine.jsonl").read_text() == before
 
 
+def test_export_refuses_a_cell_with_runs_of_different_data_in_the_folder_or_together_with_the_file(folder):
+    kmixup("reproduce", "mine.toml", "--trials", "1", "--jobs", "1")
+    kmixup("export", "mine.toml")
+    before = (folder / "results" / "mine.jsonl").read_text()
+    data = folder / "mine.csv"
+    data.write_text(data.read_text().replace("0,0,no", "6,0,no"))
+    different = r"csv, ERM has runs of different data, .*\. Move the files of all but one away\."
+    # Seeds that the file lacks, of other data.
+    kmixup("reproduce", "mine.toml", "--out", "corrected", "--jobs", "1")
+    for first in (folder / "runs").glob("*.json"):
+        (folder / "corrected" / first.name).unlink()
+    with pytest.raises(ValueError, match=rf"with the runs that results/mine\.jsonl holds, {different} Or .* --replace"):
+        kmixup("export", "mine.toml", "--out", "corrected")
+    # Both seeds in one folder, each of its own data.
+    kmixup("reproduce", "mine.toml", "--jobs", "1")
+    for replace in ((), ("--replace",)):
+        with pytest.raises(ValueError, match=rf"^{different}$"):
+            kmixup("export", "mine.toml", *replace)
+    assert (folder / "results" / "mine.jsonl").read_text() == before
+
+
 def test_output_that_is_no_terminal_has_a_line_per_trial_with_its_result_and_the_time_left(folder):
     lines = kmixup("reproduce", "mine.toml", "--jobs", "1").output.splitlines()
     first, *_, last = [line for line in lines if line.startswith("[")]

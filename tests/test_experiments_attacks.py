@@ -161,7 +161,7 @@ def test_reports_show_errors_under_attack_beside_the_published_ones():
                     final_error=0.01,
                     best_error=0.01,
                     attack_error=attack,
-                    curves=Curves(train_loss=[], train_accuracy=[], test_error=[]),
+                    curves=Curves(train_loss=[1.0], train_accuracy=[0.5], test_error=[0.5]),
                     seconds=Seconds(total=1, matching=0),
                     environment=Environment(commit="", versions={}, device="cpu", processor="", threads=1),
                 )

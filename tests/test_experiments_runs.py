@@ -82,6 +82,7 @@ def curves_of(text, **parts):
         (changed(note="\x1b]0;a title\x07\x1b[2J"), "a text in it holds signs that cannot be printed"),
         (changed(**{"\x1b[31m": 1}), "a text in it holds signs that cannot be printed"),
         (lambda text: curves_of(text, train_loss=[1.0]), "learning curves must have one length"),
+        (changed(curves={"train_loss": [], "train_accuracy": [], "test_error": []}), "must have an entry at least"),
         (lambda text: curves_of(text, epochs=[1]), "learning curves must have one length"),
         (lambda text: curves_of(text, epochs=[1] * len(json.loads(text)["curves"]["test_error"])), "must rise from 1"),
     ],

@@ -18,8 +18,9 @@ from kmixup.experiments.points import calibrate_trial
 from kmixup.experiments.provenance import Origins
 from kmixup.experiments.recipe import Recipe
 from kmixup.experiments.report import print_report, print_table, write_report
+from kmixup.experiments.run import Run
 from kmixup.experiments.runs import RunStore, read_lines, write_lines
-from kmixup.experiments.summary import make_report
+from kmixup.experiments.summary import Report, make_report
 from kmixup.experiments.sweep import Outcome, SweepResult, sweep
 from kmixup.experiments.trial import Trial
 
@@ -198,10 +199,10 @@ def export(
 
     Raises:
         ValueError: If there is nothing to write, or the file holds runs of another table of that name, or another
-            result of the same trial.
+            result of the same trial, or if a cell would have runs of different data, code or options.
     """
     path = to / f"{recipe.name}.jsonl"
-    runs = [run for cell in make_report(recipe, store.all()).cells for run in cell.runs]
+    runs = _trusted(make_report(recipe, store.all()))
     if not runs:
         raise ValueError(f"no runs of {recipe.name} in {store.folder}, so nothing was written. Say where with --out.")
     kept = [] if replace or not path.exists() else list(read_lines(path))
@@ -219,10 +220,24 @@ def export(
                 f"{path} holds another result of {trial_name(run.trial)} ({run.id}). Move one of them away, or write "
                 "these runs alone with --replace."
             )
+    try:
+        _trusted(make_report(recipe, [*kept, *runs]))
+    except ValueError as error:
+        raise ValueError(
+            f"with the runs that {path} holds, {error} Or write these runs alone with --replace."
+        ) from None
     added = [run.thinned(points) for run in runs if run.id not in held]
     write_lines(path, [*kept, *added])
     write_report([make_report(recipe, [*kept, *added])], path.with_suffix(".md"))
     return [path, path.with_suffix(".md")], len(kept) + len(added), len(added)
+
+
+def _trusted(report: Report) -> list[Run]:
+    """The runs of all cells, unless a cell is refused: evidence that leaves one out must not look whole."""
+    for cell in report.cells:
+        if cell.refused:
+            raise ValueError(cell.refused)
+    return [run for cell in report.cells for run in cell.runs]
 
 
 def show_plan(

@@ -86,6 +86,8 @@ class Curves(Strict):
         lengths = (len(self.train_loss), len(self.train_accuracy), len(self.validation_error) or count)
         if {*lengths, len(self.epochs) or count} != {count}:
             raise ValueError("learning curves must have one length")
+        if not count:
+            raise ValueError("learning curves must have an entry at least")
         if any(later <= earlier for earlier, later in zip([0, *self.epochs], self.epochs, strict=False)):
             raise ValueError("epochs must rise from 1")
         return self
