@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedConfig,
+    PreTrainedModel,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     Trainer,
@@ -402,6 +404,28 @@ def test_a_causal_language_model_is_taught_the_next_token(tmp_path: Path) -> Non
     torch.testing.assert_close(trainer.compute_loss(model, dict(batch)), expected)
     count = y[:, 1:].ne(-100).sum()
     torch.testing.assert_close(trainer.compute_loss(model, dict(batch), num_items_in_batch=2 * count), expected / 2)
+
+
+class Unlisted(PreTrainedModel):
+    """A classifier of one's own, for which Transformers falls back to the loss of a causal language model."""
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.head = nn.Linear(4, 3)
+        self.post_init()
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.head(features)
+        return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+def test_a_classifier_that_transformers_does_not_know_is_taught_the_label_of_its_own_row(tmp_path: Path) -> None:
+    model, y = Unlisted(PreTrainedConfig()), torch.arange(8) % 3
+    batch = {"features": torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), "labels": y}
+    trainer = trainer_for(model, tmp_path, KMixup(4, 0.0))
+    torch.testing.assert_close(trainer.compute_loss(model, batch), model(**batch)["loss"])
 
 
 class KMixupSeq2SeqTrainer(KMixupTrainerMixin, Seq2SeqTrainer):

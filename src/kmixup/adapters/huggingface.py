@@ -46,7 +46,8 @@ class KMixupTrainerMixin(_Base):
         loss_fn: ``loss_fn(logits, labels)``, the mean over the batch, or one loss per label or per sample where lam
             differs between samples. Default: cross-entropy over the labels that are not -100, with the label smoothing
             of the TrainingArguments, for class indices ``[B, ...]`` and logits ``[B, ..., C]`` or ``[B, C, ...]``. The
-            labels of a causal language model come shifted to what each position predicts.
+            labels of a causal language model (that is itself ``model``, not inside a module of yours) come shifted to
+            what each position predicts.
         **kwargs: Arguments of the Trainer. Its ``compute_loss_func`` is called with either target; it gives one number
             for a batch, and needs ``KMixup(lam_per="batch")``.
 
@@ -133,12 +134,19 @@ class KMixupTrainerMixin(_Base):
 
     def _aligned(self, labels: Tensor) -> Tensor:
         """Labels of what each position predicts: for a causal language model the next token."""
-        shifted = getattr(self.model, "loss_function", None) is ForCausalLMLoss
-        if not shifted or getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
+        if not self._is_causal():
             return labels
         labels = labels.roll(-1, -1)
         labels[..., -1] = _IGNORED
         return labels
+
+    def _is_causal(self) -> bool:
+        """Whether the model is one that generates, and shifts its labels itself."""
+        model: Any = self.model
+        # Transformers also falls back to this loss for every class that it does not know: classifiers of users' own.
+        if getattr(model, "loss_function", None) is not ForCausalLMLoss or not model.can_generate():
+            return False
+        return not model.config.is_encoder_decoder
 
     def _mean_loss(self, plan: MixPlan, forward: _Forward, labels: Tensor, decoder: dict[str, Any]) -> Tensor:
         """The mean over the labels that count, see `kmixup.MixPlan.loss`; 0 if none does."""
