@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def images(n: int = 64) -> list[dict[str, Any]]:
     ]
 
 
-def vit() -> nn.Module:
+def vit(num_labels: int = 3) -> nn.Module:
     torch.manual_seed(0)
     return ViTForImageClassification(
         ViTConfig(
@@ -69,7 +70,7 @@ def vit() -> nn.Module:
             image_size=8,
             patch_size=4,
             num_channels=1,
-            num_labels=3,
+            num_labels=num_labels,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
@@ -237,6 +238,19 @@ def test_regression_takes_the_loss_it_is_given(tmp_path: Path) -> None:
     assert trainer.state.log_history[-1]["train_loss"] > 0
     with pytest.raises(TypeError, match=r"labels are torch\.float32, and cross-entropy takes class indices"):
         KMixupTrainer(OnFeatures(), arguments(tmp_path), train_dataset=rows, mixer=KMixup(4, 1.0)).train()
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_the_one_output_of_a_regression_meets_labels_of_its_own_shape(tmp_path: Path, lam_per: Any) -> None:
+    torch.manual_seed(0)
+    x, y, model = torch.randn(8, 1, 8, 8), torch.randn(8), vit(num_labels=1)
+    plan = KMixup(4, 1.0, lam_per=lam_per).plan(x)
+    loss_fn = partial(F.mse_loss, reduction="none" if lam_per == "sample" else "mean")
+    trainer = trainer_for(model, tmp_path, Replayed([plan]), loss_fn=loss_fn)
+    got = trainer.compute_loss(model, {"pixel_values": x, "labels": y})
+    outputs = model(plan.mix(x)).logits[:, 0]
+    errors = [(outputs - t).double() ** 2 for t in (y, y[plan.partner])]
+    torch.testing.assert_close(got.double(), (plan.lam * errors[0] + (1 - plan.lam) * errors[1]).mean())
 
 
 def test_token_ids_are_refused_with_the_remedy(tmp_path: Path) -> None:

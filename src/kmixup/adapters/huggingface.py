@@ -44,10 +44,11 @@ class KMixupTrainerMixin(_Base):
         *args: Arguments of the Trainer.
         mixer: The mixer. Its ``features`` function, if any, gets the dict of inputs.
         loss_fn: ``loss_fn(logits, labels)``, the mean over the batch, or one loss per label or per sample where lam
-            differs between samples. Default: cross-entropy over the labels that are not -100, with the label smoothing
-            of the TrainingArguments, for class indices ``[B, ...]`` and logits ``[B, ..., C]`` or ``[B, C, ...]``. The
-            labels of a causal language model (that is itself ``model``, not inside a module of yours) come shifted to
-            what each position predicts.
+            differs between samples. The one output ``[B, 1]`` of a regression comes in the shape ``[B]`` of floating
+            labels. Default: cross-entropy over the labels that are not -100, with the label smoothing of the
+            TrainingArguments, for class indices ``[B, ...]`` and logits ``[B, ..., C]`` or ``[B, C, ...]``. The labels
+            of a causal language model (that is itself ``model``, not inside a module of yours) come shifted to what
+            each position predicts.
         **kwargs: Arguments of the Trainer. Its ``compute_loss_func`` is called with either target; it gives one number
             for a batch, and needs ``KMixup(lam_per="batch")``.
 
@@ -153,7 +154,10 @@ class KMixupTrainerMixin(_Base):
         loss_fn = self._loss_fn(labels)
 
         def of_one_target(_: None, target: Any) -> tuple[Tensor]:
-            loss = loss_fn(_logits(forward(target[1])), target[0])
+            logits, wanted = _logits(forward(target[1])), target[0]
+            if wanted.is_floating_point() and logits.shape == (*wanted.shape, 1):
+                logits = logits.squeeze(-1)  # as Transformers does; [B, 1] against [B] would broadcast to [B, B]
+            loss = loss_fn(logits, wanted)
             if not isinstance(loss, Tensor):
                 raise TypeError(f"loss_fn must return one tensor, got {type(loss).__name__}. Sum several losses in it.")
             return (loss,)  # in the place where the labels are in a target
