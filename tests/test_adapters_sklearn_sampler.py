@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightgbm import LGBMClassifier, early_stopping
 from scipy import sparse
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_classification
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
@@ -19,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.class_weight import compute_sample_weight
 from torch.nn import functional as F
 
 from kmixup.adapters.sklearn import KMixupSampler, Vicinal
@@ -92,6 +93,21 @@ def test_a_row_of_weight_zero_is_as_good_as_absent() -> None:
     without = KMixupSampler(k=4, random_state=0).fit_resample(x[weight > 0], y[weight > 0], weight[weight > 0])
     for got, expected in zip(with_zeros, without, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("k", [1, 8])
+def test_weights_that_balance_the_classes_still_do_once_mixed_and_counting_rows_does_not(k: int) -> None:
+    x, y = make_classification(400, weights=[0.9], flip_y=0, random_state=0)
+
+    def share(weight: np.ndarray, labels: np.ndarray) -> float:
+        return weight[labels == 1].sum() / weight.sum()
+
+    sampler = KMixupSampler(k=k, lam_per="batch", random_state=0)
+    _, labels, weight = sampler.fit_resample(x, y, compute_sample_weight("balanced", y))
+    assert share(weight, labels) == pytest.approx(0.5)
+    _, labels, weight = sampler.fit_resample(x, y)
+    assert share(weight, labels) == pytest.approx((y == 1).mean())
+    assert share(weight * compute_sample_weight("balanced", labels), labels) < 0.45
 
 
 def test_equal_seeds_draw_equal_rows_and_others_do_not() -> None:
