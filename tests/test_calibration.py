@@ -1,10 +1,13 @@
 """Closed forms against quadrature, golden values of the paper, what mixers do in batches, Algorithm 1 as printed."""
 
+import collections
+import dataclasses
 import itertools
 import math
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 import torch
 from scipy.integrate import quad
@@ -321,6 +324,46 @@ def test_a_structured_batch_is_matched_on_its_features_and_measured_on_what_is_m
     found, expected = (calibrate(*args, 0.2, generator=generator()) for args in ((parts, together), (x, 4)))
     assert found.matched.mean == pytest.approx(expected.matched.mean)
     assert found.sq_distance == pytest.approx(expected.sq_distance)
+
+
+@dataclasses.dataclass
+class Record:
+    x: torch.Tensor
+    names: list[str]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "options"),
+    [
+        (lambda x: {"x": x, "attention_mask": (x[:, :2] > 0).float()}, {}),
+        (lambda x: {"x": x, "aux": 100 * x[:, :2]}, {"leaves": {"aux": "own"}}),
+        (lambda x: {"x": x, "aux": x[:, 0] / 0}, {"leaves": {"aux": "own"}, "features": lambda batch: batch["x"]}),
+        (lambda x: {"x": x, "id": np.ma.array(range(len(x)), mask=False), "n": 3, "path": ["a"] * len(x)}, {}),
+        (lambda x: collections.UserDict(x=x, id=torch.arange(len(x))), {}),
+        (lambda x: Record(x, ["a"] * len(x)), {}),
+        (lambda x: pd.DataFrame(x.numpy(), columns=list("aabc")), {}),
+        (lambda x: polars.DataFrame(x.numpy()), {}),
+        (lambda x: torch.view_as_complex(x.view(len(x), 2, 2)), {}),
+    ],
+    ids=["mask", "own", "own with NaN", "kept", "UserDict", "dataclass", "one name twice", "polars", "complex"],
+)
+def test_what_is_mixed_is_measured_and_nothing_else(wrap, options):
+    x = gaussian(60)
+    mixers = KMixup(4, 1.0, **options), KMixup(4, 1.0)
+    found, expected = (calibrate(*args, 0.2, generator=generator()) for args in zip((wrap(x), x), mixers, strict=True))
+    assert found.matched.mean == pytest.approx(expected.matched.mean)
+    assert found.alpha_k == pytest.approx(expected.alpha_k)
+
+
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: pd.Series(x.numpy()), lambda x: x.tolist()])
+def test_one_number_for_each_sample_is_a_point(make):
+    x = gaussian(60, 1)
+    assert calibrate(make(x[:, 0]), 4, 0.2, generator=generator()) == calibrate(x, 4, 0.2, generator=generator())
+
+
+def test_a_leaf_in_doubt_is_refused_as_the_mixer_refuses_it():
+    with pytest.raises(ValueError, match=r"'mask' holds .*leaves=\{'mask'"):
+        calibrate({"x": gaussian(60), "mask": torch.ones(60, 4)}, 4, 0.2)
 
 
 @pytest.mark.parametrize("k", [1, 4])

@@ -154,6 +154,16 @@ def test_data_and_labels_come_in_any_form(make):
         assert (a.same_class, a.intrusion, a.sq_distance) == (b.same_class, b.intrusion, b.sq_distance)
 
 
+def test_of_a_structure_what_is_mixed_is_measured():
+    x, y = three_clusters()
+    whole = {"x": x, "attention_mask": 100 * x, "aux": 100 * x, "path": ["a"] * 90}
+    expected = quick(x[:, :1], y), quick(x, y)
+    found = quick(x[:, 0], y), quick(whole, y, mixer=KMixup(1, 1.0, leaves={"aux": "own"}))
+    for these, those in zip(expected, found, strict=True):
+        for a, b in zip(these.rows, those.rows, strict=True):
+            assert (a.same_class, a.intrusion, a.sq_distance) == (b.same_class, b.intrusion, b.sq_distance)
+
+
 @pytest.mark.parametrize("wide", [False, True])
 def test_continuous_targets_have_a_gap_instead_of_classes(wide):
     data = load_diabetes()

@@ -22,7 +22,7 @@ SOURCE = ROOT / "src" / "kmixup"
 # other as long as no circle arises.
 FLOORS = (
     *("lam", "_native", "native", "config", "cost", "assignment", "rectangles", "matching", "streams"),
-    *("structure", "targets", "interpolation", "losses", "stats", "plan", "cutmix", "compiled", "samples"),
+    *("structure", "roles", "targets", "interpolation", "losses", "stats", "plan", "cutmix", "compiled", "samples"),
     *("arguments", "labels"),
     *(
         "mixup",

@@ -337,6 +337,19 @@ def test_stats_measure_what_they_say():
     assert plan.stats(x.numpy(), y.numpy()) == stats
 
 
+def test_stats_of_a_structure_are_those_of_what_is_mixed():
+    x, y = rand(64, 2), labels(64, 3)
+    plan = KMixup(16, 1.0, generator=torch.Generator().manual_seed(0)).plan(x)
+    kept = {"attention_mask": 100 * x, "id": 1000 * y, "path": ["a.png"] * 64, "epoch": 3}
+    assert plan.stats({"image": x, "label": y, **kept}, y) == plan.stats(x, y)
+    aux = {"image": x, "aux": 100 * x}
+    assert plan.stats(aux, y, leaves={"aux": "own"}) == plan.stats(x, y)
+    assert plan.stats(aux).matched_sq_distance == pytest.approx((1 + 100**2) * plan.stats(x).matched_sq_distance)
+    assert plan.stats(torch.view_as_complex(x)) == plan.stats(x)
+    with pytest.raises(TypeError, match="x must hold floating-point or complex numbers"):
+        plan.stats({"id": y})
+
+
 def test_the_released_codes_shuffle_mixes_samples_with_themselves_and_roll_does_not():
     x = rand(64, 2)
     for pairing, share in (("shuffle", 1.0), ("roll", 0.0)):

@@ -16,7 +16,7 @@ import torch
 from kmixup.assignment import check_solver
 from kmixup.cost import METRICS
 from kmixup.lam import checked_alpha
-from kmixup.samples import check_leaves
+from kmixup.roles import check_leaves
 
 Pairing = Literal["roll", "shuffle"]
 LamPer = Literal["batch", "block", "sample"]

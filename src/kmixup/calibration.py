@@ -19,6 +19,7 @@ from kmixup.estimate import Estimate
 from kmixup.lam import alpha_for, checked_alpha, min_lam_sq
 from kmixup.matching import match_blocks
 from kmixup.measure import (
+    Data,
     as_data,
     draw_subsets,
     flat_rows,
@@ -28,7 +29,7 @@ from kmixup.measure import (
     whole_blocks,
 )
 from kmixup.mixup import KMixup
-from kmixup.structure import batch_length
+from kmixup.roles import NO_RULES
 
 Rule = Literal["exact", "sqrt", "none"]
 RULES: tuple[Rule, ...] = ("exact", "sqrt", "none")
@@ -96,9 +97,9 @@ def matched_sq_distance(x: Any, k: int, *, pairs: int = 4096, generator: torch.G
     Paper: Algorithm 1, step 2.
     """
     data = as_data(x)
-    _refuse_k(k, batch_length(data)[0])
+    _refuse_k(k, len(data))
     if k == 1:
-        return Estimate.exact(mean_sq_distance(x))
+        return Estimate.exact(mean_sq_distance(data))
     return Estimate.of(_independent_costs(data, k, max(_MIN_BATCHES, -(-pairs // k)), generator))
 
 
@@ -122,8 +123,8 @@ def calibrate(
     - ``"none"``: :math:`\alpha_k = \alpha`, what the released code trains with.
 
     :math:`D_k` is the mean squared distance of a sample and its partner in batches as the mixer pairs them: its
-    pairing, its metric, its features; the distance is that of what is mixed. :math:`D_1` is that of two independent
-    draws, exactly.
+    pairing, its metric, its features; the distance is that of what is mixed, by its ``leaves``. :math:`D_1` is that of
+    two independent draws, exactly.
 
     Example::
 
@@ -156,8 +157,8 @@ def calibrate(
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}.")
     if not max_alpha > 0:
         raise ValueError(f"max_alpha must be > 0 (inf allowed), got {max_alpha}.")
-    data = as_data(x)
-    n = batch_length(data)[0]
+    data = as_data(x, leaves=k.leaves if isinstance(k, KMixup) else NO_RULES)
+    n = len(data)
     _refuse_k(k.k if isinstance(k, KMixup) else k, n)
     mixer = k if isinstance(k, KMixup) else KMixup(k, 1.0)
     if batch_size is not None and batch_size < 1:
@@ -233,7 +234,7 @@ def algorithm_1(
     if not c > 1:
         raise ValueError(f"c must be > 1, got {c}: alpha_k would never grow.")
     data = as_data(x)
-    n = batch_length(data)[0]
+    n = len(data)
     _refuse_k(k, n)
 
     first, second = (torch.randint(n, (trials,), generator=generator) for _ in range(2))
@@ -302,9 +303,9 @@ def _alpha_k(alpha: float, factor: float, max_alpha: float) -> tuple[float, bool
     return min(wanted, float(max_alpha)), wanted <= max_alpha
 
 
-def _independent_costs(data: Any, k: int, n: int, generator: torch.Generator | None) -> Tensor:
+def _independent_costs(data: Data, k: int, n: int, generator: torch.Generator | None) -> Tensor:
     """Mean squared distances of the optimal matchings of n pairs of independent k-samples, shape ``[n]``."""
-    first, second = (draw_subsets(n, batch_length(data)[0], k, generator) for _ in range(2))
+    first, second = (draw_subsets(n, len(data), k, generator) for _ in range(2))
     width = flat_rows(data, first[0, :1]).shape[1]
     costs = []
     for ours, theirs in zip(*(rows.split(max(1, _CHUNK // (k * width))) for rows in (first, second)), strict=True):

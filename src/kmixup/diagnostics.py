@@ -20,6 +20,7 @@ from kmixup.estimate import Estimate
 from kmixup.geometry import intrinsic_dimension, intrusions
 from kmixup.lam import checked_alpha, mean_label_entropy
 from kmixup.measure import (
+    Data,
     Pairs,
     as_data,
     batch_of,
@@ -30,7 +31,7 @@ from kmixup.measure import (
     sq_distances,
 )
 from kmixup.mixup import KMixup
-from kmixup.structure import batch_length
+from kmixup.roles import NO_RULES
 
 _REFERENCE = 2000  # points among which the nearest neighbour of a midpoint is sought, and whose dimension is taken
 _TIMED = 5  # batches
@@ -68,7 +69,7 @@ def diagnose(
         ks: Values of k, each at most half of the batch; default: the powers of 2 up to 32 that fit.
         alphas: Values of alpha for mixup (k = 1); for each k the alpha_k of equal perturbation is given.
         metric: Cost of the matching, see `KMixup`.
-        mixer: Measure this mixer's pairing, metric and features instead; its k and alpha play no part.
+        mixer: Measure this mixer's pairing, metric, features and leaves instead; its k and alpha play no part.
         batch_size: Samples per batch; the whole data set if it is smaller.
         batches: Batches to plan for each k, at least 2.
         max_alpha: Largest alpha_k.
@@ -84,8 +85,8 @@ def diagnose(
 
     Paper: Appendix A, hyperparameter tuning.
     """
-    data = as_data(x)
-    n, device = batch_length(data)
+    data = as_data(x, leaves=NO_RULES if mixer is None else mixer.leaves)
+    n, device = len(data), data.device
     labels = _read_labels(y, n, device)
     if n < 2:
         raise ValueError("x must have at least 2 samples to be mixed with each other, got 1.")
@@ -158,7 +159,7 @@ def _target_sq_distance(targets: Tensor | None, drawn: Sequence[Pairs]) -> Estim
 
 
 def _intrusion(
-    data: Any, classes: Tensor | None, drawn: Sequence[Pairs], n: int, generator: torch.Generator | None
+    data: Data, classes: Tensor | None, drawn: Sequence[Pairs], n: int, generator: torch.Generator | None
 ) -> Estimate | None:
     """Over batches, each with its own reference points."""
     if classes is None or n < 3:
@@ -186,11 +187,11 @@ def _different_partners(drawn: Sequence[Pairs], n: int) -> tuple[float, float]:
     return len((own * n + partner).unique()) / samples, len(own) / samples
 
 
-def _plan_seconds(mixer: KMixup, data: Any, size: int, generator: torch.Generator | None) -> float:
+def _plan_seconds(mixer: KMixup, data: Data, size: int, generator: torch.Generator | None) -> float:
     timed = copy.copy(mixer)
     timed.train()
     timed.alpha, timed.generator = 1.0, generator  # alpha = 0 would switch it off
-    rows = draw_subsets(_TIMED, batch_length(data)[0], size, generator)
+    rows = draw_subsets(_TIMED, len(data), size, generator)
     seconds = []
     for batch in (batch_of(data, own) for own in rows):
         start = perf_counter()
@@ -245,11 +246,12 @@ def _missing(values: np.ndarray) -> np.ndarray:
     return np.asarray(gone.reshape(len(values), -1).any(1))
 
 
-def _notes(data: Any, sample: Tensor, labels: _Labels, n: int) -> Iterator[str]:
-    if isinstance(data, Tensor) and data.ndim == 2:
-        constant = int((data.amax(0) == data.amin(0)).sum())
+def _notes(data: Data, sample: Tensor, labels: _Labels, n: int) -> Iterator[str]:
+    table = data.whole
+    if isinstance(table, Tensor) and table.is_floating_point() and table.ndim == 2:
+        constant = int((table.amax(0) == table.amin(0)).sum())
         if constant:
-            yield f"{constant} of {data.shape[1]} columns are constant: they change no distance."
+            yield f"{constant} of {table.shape[1]} columns are constant: they change no distance."
         spread = sample.std(0)
         spread = spread[spread > 0]
         if len(spread) > 1 and float(spread.max() / spread.min()) > _SCALES:

@@ -20,7 +20,8 @@ from kmixup.labels import beside, cut_blocks, matched_on
 from kmixup.lam import draw_lam
 from kmixup.matching import match_blocks, partners
 from kmixup.plan import MixPlan
-from kmixup.samples import Role, label_path, mix_inputs, points_of, with_labels
+from kmixup.roles import Role, label_path
+from kmixup.samples import mix_inputs, points_of, with_labels
 from kmixup.streams import Streamed, draw_order
 from kmixup.structure import batch_length, has_names, named_leaves
 from kmixup.targets import refuse_unknown, soft_targets
@@ -164,8 +165,7 @@ class KMixup(Streamed):
         if len(inputs) == 1 and has_names(inputs[0]):
             sample = inputs[0]
             labels = label_path(sample, self.labels_getter)
-            y = dict(named_leaves(sample))[labels]
-            x_mixed, y_soft = self._mixed(sample, y, where, labels)
+            x_mixed, y_soft = self._mixed(sample, dict(named_leaves(sample))[labels], where, labels)
             return with_labels(x_mixed, labels, y_soft)
         if len(inputs) == 1 and isinstance(inputs[0], (tuple, list)):
             inputs = tuple(inputs[0])

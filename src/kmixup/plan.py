@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
@@ -14,16 +14,9 @@ from torch import Tensor
 from kmixup.cost import widest_float
 from kmixup.interpolation import mix_rows
 from kmixup.losses import checked_losses, mixed_loss, weighted_mean
+from kmixup.roles import NO_RULES, Role, mixed_leaves
 from kmixup.stats import MixStats, mean_sq_distance, same_class_share
-from kmixup.structure import (
-    choose,
-    map_leaves,
-    named_leaves,
-    refuse_length,
-    refuse_unmixable,
-    take,
-    tensor_of,
-)
+from kmixup.structure import choose, map_leaves, named_leaves, refuse_length, refuse_unmixable, take, tensor_of
 from kmixup.targets import correct
 
 # How what is not interpolated follows the partner.
@@ -290,18 +283,28 @@ class MixPlan:
         """The samples' own entries: the batch itself, or the rows of a part; what is not batch first stays."""
         return x if self.whole is None else map_leaves(lambda _, leaf: self._rows(leaf), x)
 
-    def stats(self, x: Any, y: Any = None, x2: Any = None, y2: Any = None) -> MixStats:
+    def stats(
+        self, x: Any, y: Any = None, x2: Any = None, y2: Any = None, *, leaves: Mapping[str, Role] = NO_RULES
+    ) -> MixStats:
         """Distances and label agreement of the pairs of this plan.
 
         Args:
-            x: The unmixed batch (or the features that were matched).
+            x: The unmixed batch (or the features that were matched). Of a structure counts what is mixed.
             y: Labels, class indices ``[B]`` or soft targets ``[B, C]``; optional.
             x2: The second batch; exactly when the plan was made with one.
             y2: Its labels.
+            leaves: Rules of the mixer, where names and types do not say what is mixed.
 
         Returns:
             The statistics, as plain numbers.
+
+        Raises:
+            TypeError: If nothing is mixed.
+            ValueError: If a leaf has another batch length.
         """
+        x, x2 = mixed_leaves(x, leaves), None if x2 is None else mixed_leaves(x2, leaves)
+        if not x:
+            raise TypeError("x must hold floating-point or complex numbers, which are mixed. Scale images to float.")
         own, index = self.own(x), torch.arange(self.start, self.start + len(self), device=self.partner.device)
         unmatched = replace(self, partner=self.unmatched)
         return MixStats(

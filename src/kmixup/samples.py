@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kmixup.plan import MixPlan
+from kmixup.roles import NO_RULES, Role, mixed_leaves, refuse_doubt, refuse_role, role_of, rule_of
 from kmixup.structure import (
     DROP,
+    as_real,
     describe,
-    is_data,
     is_mixable,
     map_leaves,
     named_leaves,
@@ -24,38 +23,11 @@ from kmixup.structure import (
     tv_kind,
 )
 
-Role = Literal["mix", "union", "intersection", "max", "own", "drop"]
-
-ROLES = ("mix", "union", "intersection", "max", "own", "drop")
-
-_LABELS = ("label", "labels", "target", "targets", "y")
-
-# Names that leave no doubt. A padding mask does: in some libraries it is true at the padding.
-_MASK = re.compile(r"(input_|encoder_|pixel_|feature_|audio_)?attention_mask|pixel_mask")
-_LENGTH = re.compile(r"(input_|audio_|seq_|sequence_)?lengths?")
-# Floating point or not, these cannot be averaged.
-_ANNOTATION = re.compile(r"(.*_)?(masks?|boxes|bbox(es)?|key_?points|segmentations?|segmentation_maps?)")
-
-
-def check_leaves(leaves: Mapping[str, Role] | None) -> dict[str, Role]:
-    """The rules of a mixer, checked.
-
-    Raises:
-        TypeError: If it is not a mapping.
-        ValueError: If a rule is unknown.
-    """
-    if leaves is not None and not isinstance(leaves, Mapping):
-        raise TypeError(f'leaves must map names to rules, such as {{"attention_mask": "union"}}, got {leaves!r}.')
-    for name, role in (leaves or {}).items():
-        if role not in ROLES:
-            raise ValueError(f"leaves[{name!r}] must be one of {', '.join(ROLES)}, got {role!r}.")
-    return dict(leaves or {})
-
 
 def points_of(
     x: Any,
     features: Callable[[Any], Any] | None,
-    leaves: Mapping[str, Role] = MappingProxyType({}),
+    leaves: Mapping[str, Role] = NO_RULES,
     *,
     name: str = "x",
     labels: str | None = None,
@@ -87,11 +59,8 @@ def points_of(
         source = f"features({name})"
         found = _features(features, x)
         candidates = [(path, leaf) for path, leaf in named_leaves(found) if is_mixable(leaf)]
-    elif isinstance(x, Tensor):
-        found, candidates = x, [("", x)] if is_mixable(x) else []
     else:
-        found, named = x, [(path, leaf) for path, leaf in named_leaves(x) if path != labels]
-        candidates = [(path, leaf) for path, leaf in named if _role(path, leaf, leaves) == "mix"]
+        found, candidates = x, list(mixed_leaves(x, leaves, labels=labels).items())
     if len(candidates) != 1:
         seen = ", ".join(f"{path} {describe(leaf)}".strip() for path, leaf in candidates or named_leaves(found)[:4])
         if candidates:
@@ -100,9 +69,7 @@ def points_of(
                 "Choose with KMixup(features=lambda x: ...)."
             )
         if features is None:
-            for path, leaf in named_leaves(x):
-                if path and path != labels and _role(path, leaf, leaves) is None:
-                    _refuse(path, leaf)
+            refuse_doubt(x, leaves, labels=labels)
         raise TypeError(
             f"{source} must be floating point, got {seen}. Convert it with .float(), images to [0, 1]; inputs are "
             "tensors or arrays, also in dicts and tuples."
@@ -111,35 +78,10 @@ def points_of(
     refuse_layout(points, source)
     if tv_kind(points):
         points = points.as_subclass(Tensor)
-    if points.is_complex():
-        points = torch.view_as_real(points.resolve_conj())
+    points = as_real(points)
     if points.ndim == 0 or points.shape[0] == 0:
         raise ValueError(f"{source} must be a batch of at least one sample, got shape {list(points.shape)}.")
     return points
-
-
-def label_path(sample: Any, getter: Callable[[Any], Any] | None) -> str:
-    """Where a sample has its labels.
-
-    Args:
-        sample: A structure with names.
-        getter: From the sample to its labels, as in torchvision v2, or to their name; None for the usual names.
-
-    Raises:
-        ValueError: If there is not exactly one.
-    """
-    named, wanted = named_leaves(sample), None
-    if getter is None:
-        found = [path for path, _ in named if _last(path) in _LABELS]
-    else:
-        wanted = getter(sample)
-        found = [path for path, leaf in named if leaf is wanted or (isinstance(wanted, str) and _fits(path, wanted))]
-    if len(found) != 1:
-        raise ValueError(
-            f"the labels must be one of the keys {[path for path, _ in named]}, found {found}. "
-            'Use KMixup(labels_getter=lambda sample: sample["..."]).'
-        )
-    return found[0]
 
 
 def with_labels(sample: Any, labels: str, soft: Any) -> Any:
@@ -170,14 +112,14 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
     batch = plan.whole or len(plan)
 
     def follow(path: str, leaf: Any) -> Any:
-        rule = _rule(path, leaves)
+        rule = rule_of(path, leaves)
         if rule is not None:
             used.add(rule)
         if path == labels:
             return leaf
-        role = _role(path, leaf, leaves)
+        role = role_of(path, leaf, leaves)
         if role is None:
-            _refuse(path, leaf)
+            refuse_role(path, leaf)
         if role == "own":
             return plan.own(leaf)
         if role == "drop":
@@ -189,7 +131,7 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
             return plan.mix(leaf)
         return plan.combine(leaf, str(role))
 
-    result = map_leaves(follow, x, stop=lambda path: _rule(path, leaves) is not None)
+    result = map_leaves(follow, x, stop=lambda path: rule_of(path, leaves) is not None)
     missing = [name for name in leaves if name not in used]
     if missing:
         raise ValueError(f"leaves names {missing}, and the batch has {[path for path, _ in named_leaves(x)]}.")
@@ -199,60 +141,6 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
             "Give floating-point inputs: images in [0, 1], embeddings instead of ids."
         )
     return result
-
-
-def _role(path: str, leaf: Any, leaves: Mapping[str, Role]) -> Role | None:
-    """What becomes of a leaf; None if that is in doubt."""
-    rule = _rule(path, leaves)
-    if rule is not None:
-        return leaves[rule]
-    if not is_data(leaf) or leaf.ndim == 0:
-        return "own"
-    name = _last(path).lower()
-    if _MASK.fullmatch(name):
-        return "union"
-    if tv_kind(leaf) not in (None, "Image", "Video") or _ANNOTATION.fullmatch(name):
-        return None
-    if is_mixable(leaf):
-        return "mix"
-    number = isinstance(leaf, Tensor) or leaf.dtype.kind in "biu"
-    if number and leaf.ndim == 1 and _LENGTH.fullmatch(name):
-        return "max"
-    return "own" if leaf.ndim == 1 or not number else None
-
-
-def _refuse(path: str, leaf: Any) -> None:
-    what = f"{path!r} holds {tv_kind(leaf) or ''} {describe(leaf)}".replace("  ", " ")
-    remedy = f"Say what becomes of it: KMixup(..., leaves={{{path!r}: ...}}), one of {', '.join(ROLES)}"
-    if tv_kind(leaf) or _ANNOTATION.fullmatch(_last(path).lower()):
-        raise ValueError(
-            f"{what}: boxes, points and masks of two images cannot be averaged. {remedy}. To train on those of both, "
-            "take the partner's from plan.partner_of, with weights lam and 1 - lam, or use plan.loss."
-        )
-    if str(leaf.dtype).endswith("uint8") and leaf.ndim > 2:
-        raise TypeError(f"{what}: 8-bit images are not mixed. Convert images to float first, in [0, 1]. {remedy}.")
-    raise TypeError(
-        f"{what}: maps of classes, category columns and token ids cannot be averaged. {remedy}. plan.loss takes "
-        "maps of classes as labels; ids can be mixed after their embedding (KManifoldMixup)."
-    )
-
-
-def _rule(path: str, leaves: Mapping[str, Role]) -> str | None:
-    """The rule for what has this path, or for what it lies in."""
-    while path:
-        for name in leaves:
-            if _fits(path, name):
-                return name
-        path = path.rpartition(".")[0]
-    return None
-
-
-def _fits(path: str, name: str) -> bool:
-    return path == name or path.endswith(f".{name}")
-
-
-def _last(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def _features(features: Callable[[Any], Any], x: Any) -> Any:

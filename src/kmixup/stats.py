@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kmixup.structure import named_leaves, tensor_of
+from kmixup.structure import as_real, tensor_of
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,14 @@ class MixStats:
     same_class_share: float | None
 
 
-def mean_sq_distance(x: Any, partners: Any) -> float:
+def mean_sq_distance(x: Mapping[str, Any], partners: Mapping[str, Any]) -> float:
     """Mean squared Euclidean distance between samples and partners, leaves of one sample taken together.
 
     Args:
-        x: The samples, batch first.
-        partners: The sample that each is mixed with, in the same structure.
+        x: What is mixed of the samples by name, batch first.
+        partners: That of the sample that each is mixed with.
     """
-    pairs = zip(named_leaves(x), named_leaves(partners), strict=True)
-    return float(sum((_flat(a) - _flat(b)).square().sum(1).mean() for (_, a), (_, b) in pairs))
+    return float(sum((_flat(x[name]) - _flat(partners[name])).square().sum(1).mean() for name in x))
 
 
 def same_class_share(y: Any, partners: Any) -> float:
@@ -53,5 +53,5 @@ def same_class_share(y: Any, partners: Any) -> float:
 
 
 def _flat(x: Any) -> Tensor:
-    x = tensor_of(x)
+    x = as_real(tensor_of(x))
     return x.reshape(len(x), -1).to(torch.promote_types(x.dtype, torch.float32))

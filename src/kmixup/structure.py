@@ -107,6 +107,12 @@ def is_mixable(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fc"
 
 
+def as_real(x: Tensor) -> Tensor:
+    """Numbers that lie in memory as they are: complex ones as pairs, ``[..., 2]``; a lazy sign or conjugate applied."""
+    x = x.resolve_neg()
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
 def tv_kind(leaf: Any) -> str | None:
     """The name of the type of one of torchvision's tv_tensors, None for anything else. Imports no torchvision."""
     kind = type(leaf)
