@@ -196,11 +196,11 @@ def test_runs_of_different_protocols_are_never_compared(recipe):
     # Ours ran in full, theirs in short only: nothing can be compared, whatever the seeds.
     mixed = [a if cell.settings.k > 1 else b for cell, a, b in zip(recipe.cells, full, short, strict=True)]
     found = judge(EACH, recipe, mixed)
-    assert (found.outcome, found.reduced, found.verdict.seeds) == ("not tested", "", (0, 0))
+    assert (found.outcome, found.protocol, found.verdict.seeds) == ("not tested", "", (0, 0))
     both = [a + b for a, b in zip(full, short, strict=True)]
     assert judge(EACH, recipe, both).verdict == judge(EACH, recipe, full).verdict
     reduced = judge(EACH, recipe, short)
-    assert (reduced.outcome, reduced.reduced) == ("held", "epochs 3 of 10")
+    assert (reduced.outcome, reduced.protocol) == ("held", "epochs 3 of 10")
     assert reduced.detail.startswith("on a reduced protocol (epochs 3 of 10); effect ")
 
 
@@ -214,10 +214,11 @@ def test_the_full_protocol_comes_first_then_the_longest_one_that_decides(recipe)
     def chosen(*tables):
         return judge(EACH, recipe, [flat(runs) for runs in zip(*tables, strict=True)])
 
-    assert chosen(few).reduced == ""
-    assert chosen(few, shorter, short).reduced == "epochs 5 of 10"
-    assert chosen(few, shorter, short, small).reduced == "train_size 50 of all"
-    assert chosen(small, runs_of(recipe, falling, seeds=6)).reduced == ""
+    assert chosen(few).protocol == ""
+    assert chosen(few, shorter, short).protocol == "epochs 5 of 10"
+    assert chosen(few, small).protocol == "train_size 50 of all"
+    assert chosen(few, small, shorter).protocol == "epochs 3 of 10"  # more points come first, as in cells
+    assert chosen(small, runs_of(recipe, falling, seeds=6)).protocol == ""
 
 
 def test_one_seed_decides_nothing_and_says_what_would(recipe):

@@ -119,6 +119,30 @@ def test_a_reduced_protocol_says_so_and_is_never_averaged_with_the_full_one(reci
     assert longer.cells[0].n == 1
 
 
+def protocols_of(recipe, runs):
+    """What a cell and the claim of its table say of the protocol that they rest on."""
+    report = make_report(recipe, runs)
+    claim = report.verdicts[0].detail
+    return report.cells[2].text().partition("; ")[2].removesuffix(")"), claim[: claim.index("effect")]
+
+
+def test_a_cell_and_a_claim_rest_on_the_protocol_that_was_asked_for_then_on_more_points_then_on_more_epochs(recipe):
+    full, short = runs_of(recipe, by_k, seeds=6), runs_of(recipe, by_k, seeds=6, epochs=3)
+    small = runs_of(recipe, by_k, seeds=6, epochs=5, train_size=50)
+    asked = recipe.override(epochs=3)
+    short_is = ("epochs 3 of 10", "on a reduced protocol (epochs 3 of 10); ")
+    assert protocols_of(recipe, full + short + small) == ("", "")
+    assert protocols_of(asked, full + short + small) == short_is
+    assert protocols_of(asked, full + small) == ("", "")
+    assert protocols_of(recipe, short + small) == short_is
+
+
+def test_a_longer_protocol_is_named_and_is_not_a_reduced_one(recipe):
+    long = runs_of(recipe, by_k, seeds=6, epochs=20)
+    assert protocols_of(recipe, long) == ("epochs 20 of 10", "on another protocol (epochs 20 of 10); ")
+    assert "(2 cells)" in to_markdown(make_report(recipe, long))
+
+
 def test_runs_of_other_recipes_are_left_out(recipe):
     other = runs_of(recipe, by_k, lr=0.5)
     assert all(cell.n == 0 for cell in make_report(recipe, other).cells)

@@ -1,7 +1,7 @@
 """The paper's sentences about a table, each decided by runs: a claim's cells become a formula over comparisons.
 
 Runs of different protocols are never compared: a claim is judged on the cells' own protocol, or else, if that leaves it
-untested, on one reduced protocol, which its verdict names.
+untested, on one other protocol. Where it is not that of the published numbers, the verdict names it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Literal
 from scipy import special
 
 from kmixup.experiments.comparisons import TOLERANCE, Arm, Typical, average, contrast, pair
+from kmixup.experiments.protocols import Protocol, protocols
 from kmixup.experiments.recipe import Cell, Claim
 from kmixup.experiments.run import Run
-from kmixup.experiments.trial import REDUCIBLE, Trial
+from kmixup.experiments.trial import Trial
 from kmixup.experiments.verdicts import Node, Outcome, Verdict, all_of, best_of, judge
 
 __all__ = ["Judged", "Measure", "comparable", "formula", "judge_claim"]
@@ -36,13 +37,15 @@ class Judged:
     Attributes:
         claim: The sentence.
         verdict: The decision and its numbers.
-        reduced: The reduced protocol that was judged, such as ``"epochs 50 of 200"``; empty for the cells' own.
+        protocol: The protocol that was judged, such as ``"epochs 50 of 200"``; empty for that of the published numbers.
+        reduced: Whether it is a smaller one.
         printed_ties: Comparisons left out because the paper prints a tie.
     """
 
     claim: Claim
     verdict: Verdict
-    reduced: str = ""
+    protocol: str = ""
+    reduced: bool = False
     printed_ties: int = 0
 
     @property
@@ -55,7 +58,8 @@ class Judged:
         """The numbers behind the verdict, in one line."""
         v = self.verdict
         fewest, most = v.seeds
-        parts = [f"on a reduced protocol ({self.reduced})"] if self.reduced else []
+        kind = "a reduced" if self.reduced else "another"
+        parts = [f"on {kind} protocol ({self.protocol})"] if self.protocol else []
         parts += [f"effect {_points(v.effect)}"] if v.effect is not None else []
         parts += [f"90 % interval {self.interval}"] if v.outcome != "not tested" else []
         parts += [f"margin {v.margin:g}"] if v.margin else []
@@ -100,20 +104,27 @@ def judge_claim(
         runs: Of each cell, of every protocol.
         measure: Test error after the last epoch, or of the best epoch.
     """
-    by_protocol: dict[str, list[dict[str, dict[int, float | None]]]] = {"": [{} for _ in cells]}
-    length: dict[str, tuple[float, ...]] = {"": (math.inf,)}
+    # The cells' own protocol may be another for each; it has no name here.
+    kinds: dict[str | None, list[Protocol]] = {None: []}
+    errors: dict[str | None, list[dict[str, dict[int, float | None]]]] = {None: [{} for _ in cells]}
     for place, (cell, found) in enumerate(zip(cells, runs, strict=True)):
-        for run in found:
-            protocol = _reduced(cell, run)
-            length.setdefault(protocol, tuple(_size(getattr(run.trial, name)) for name in REDUCIBLE))
-            errors = by_protocol.setdefault(protocol, [{} for _ in cells])[place]
-            for level, error in _errors(claim, run, measure).items():
-                errors.setdefault(level, {})[run.trial.seed] = error
+        if not (cell.matches(claim.cells) or cell.matches(claim.than)):
+            continue
+        for protocol, its in protocols(cell, found).items():
+            name = None if protocol.own else ", ".join(protocol.marks)
+            kinds.setdefault(name, []).append(protocol)
+            of_cell = errors.setdefault(name, [{} for _ in cells])[place]
+            for run in its:
+                for level, error in _errors(claim, run, measure).items():
+                    of_cell.setdefault(level, {})[run.trial.seed] = error
+    others = sorted(kinds.keys() - {None}, key=lambda name: max(each.length for each in kinds[name]), reverse=True)
     chosen: Judged | None = None
-    for protocol in sorted(by_protocol, key=lambda name: length[name], reverse=True):
-        built = formula(claim, cells, by_protocol[protocol])
+    for name in (None, *others):
+        built = formula(claim, cells, errors[name])
         if built is not None and (chosen is None or chosen.outcome == "not tested"):
-            judged = Judged(claim, judge(built[0], claim.margin), protocol, built[1])
+            words = "; ".join(dict.fromkeys(", ".join(each.marks) for each in kinds[name] if each.marks))
+            reduced = any(each.reduced for each in kinds[name])
+            judged = Judged(claim, judge(built[0], claim.margin), words, reduced, built[1])
             chosen = judged if chosen is None or judged.outcome != "not tested" else chosen
     return chosen
 
@@ -195,19 +206,6 @@ def _errors(claim: Claim, run: Run, measure: Measure) -> dict[str, float | None]
     if run.diverged:
         return dict.fromkeys(_asked(claim, run.trial))
     return {level: 100 * e for level, e in (run.attack_error if claim.measure == "attack" else run.noise_error).items()}
-
-
-def _reduced(cell: Cell, run: Run) -> str:
-    """How the run's protocol is smaller than the cell's; empty if it is the same."""
-    asked = cell.full or cell.settings
-    pairs = {name: (getattr(run.trial, name), getattr(asked, name)) for name in REDUCIBLE}
-    return ", ".join(
-        f"{name} {ours or 'all'} of {full or 'all'}" for name, (ours, full) in pairs.items() if ours != full
-    )
-
-
-def _size(value: int | None) -> float:
-    return math.inf if value is None else value
 
 
 def _points(value: float | None) -> str:

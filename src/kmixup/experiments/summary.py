@@ -14,10 +14,10 @@ import numpy as np
 from kmixup.estimate import Estimate
 from kmixup.experiments.claims import Judged, Measure, judge_claim
 from kmixup.experiments.naming import cell_name, cell_row, protocol, varied_settings
+from kmixup.experiments.protocols import Protocol, protocols
 from kmixup.experiments.recipe import Cell, Recipe
 from kmixup.experiments.run import Match, Run
 from kmixup.experiments.runs import one_origin
-from kmixup.experiments.trial import REDUCIBLE
 
 MEASURES = ("final", "best")
 
@@ -28,13 +28,15 @@ class CellReport:
 
     Attributes:
         cell: The settings.
-        runs: Runs of one protocol: the cell's own if there are any, else the longest reduced one.
+        runs: Runs of one protocol, by seed.
+        protocol: Theirs, see `kmixup.experiments.protocols`; None without runs.
         measure: Which test error counts, after the last epoch or the best of all epochs.
         refused: Why the cell's runs do not count at all: they are of different data or code; else empty.
     """
 
     cell: Cell
     runs: tuple[Run, ...]
+    protocol: Protocol | None = None
     measure: Measure = "final"
     refused: str = ""
 
@@ -93,8 +95,8 @@ class CellReport:
     def marks(self) -> dict[str, str]:
         """How the runs differ from what the cell asks for: what stands beside the number, and what that means."""
         marks = {"refused": self.refused} if self.refused else {}
-        if self.runs:
-            marks |= {f"{name} {ours} of {full}": note for name, (ours, full, note) in self._reduced.items()}
+        if self.protocol is not None:
+            marks |= self.protocol.marks
             if diverged := sum(run.diverged for run in self.runs):
                 marks[f"{diverged} diverged"] = f"{diverged} of {len(self.runs)} runs diverged"
             if not all(run.attainable for run in self.runs):
@@ -112,19 +114,8 @@ class CellReport:
 
     @property
     def reduced(self) -> bool:
-        """Whether the runs follow a smaller protocol than the cell's."""
-        return bool(self._reduced)
-
-    @property
-    def _reduced(self) -> dict[str, tuple[object, object, str]]:
-        asked = self.cell.full or self.cell.settings
-        pairs = {name: (getattr(self.runs[0].trial, name), getattr(asked, name)) for name in REDUCIBLE}
-        words = {name: ["all" if value is None else value for value in pair] for name, pair in pairs.items()}
-        return {
-            name: (ours, full, f"{name} {ours} instead of {full}")
-            for name, (ours, full) in words.items()
-            if ours != full
-        }
+        """Whether the runs follow a smaller protocol than the published numbers."""
+        return self.protocol is not None and self.protocol.reduced
 
     def text(self) -> str:
         """``ours +- standard error (n; marks)``, or a dash."""
@@ -200,7 +191,7 @@ def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "fina
     """Gather the runs of a recipe's cells.
 
     Runs of different protocols are never averaged together: a cell takes the runs of its own protocol, or else those
-    of the longest reduced one. A cell whose runs are of different data has none that count, and says so.
+    of the longest other one. A cell whose runs are of different data has none that count, and says so.
 
     Args:
         recipe: The table.
@@ -212,35 +203,29 @@ def make_report(recipe: Recipe, runs: Iterable[Run], *, measure: Measure = "fina
         by_cell.setdefault(run.trial.cell_id, []).append(run)
     found = [by_cell.get(cell.settings.cell_id, []) for cell in recipe.cells]
     cells = tuple(_gather(cell, its, measure) for cell, its in zip(recipe.cells, found, strict=True))
-    # Of a cell whose runs have different data, a claim knows nothing.
-    trusted = [() if cell.refused else its for cell, its in zip(cells, found, strict=True)]
+    trusted = [_trusted(cell, its) for cell, its in zip(cells, found, strict=True)]
     judged = [judge_claim(claim, recipe.cells, trusted, measure) for claim in recipe.claims]
     return Report(recipe, cells, tuple(each for each in judged if each is not None))
 
 
 def _gather(cell: Cell, runs: Sequence[Run], measure: Measure) -> CellReport:
-    chosen = _one_protocol(cell, runs)
+    first, chosen = next(iter(protocols(cell, runs).items()), (None, ()))
+    refused = _refusal(cell, chosen)
+    return CellReport(cell, (), None, measure, refused) if refused else CellReport(cell, chosen, first, measure)
+
+
+def _trusted(cell: CellReport, runs: Sequence[Run]) -> list[Run]:
+    """What claims rest on: of a cell whose runs have different data they know nothing."""
+    found = () if cell.refused else protocols(cell.cell, runs).values()
+    return [run for its in found if not _refusal(cell.cell, its) for run in its]
+
+
+def _refusal(cell: Cell, runs: Sequence[Run]) -> str:
     try:
-        one_origin(f"{cell.settings.dataset}, {cell_name(cell)}", chosen)
+        one_origin(f"{cell.settings.dataset}, {cell_name(cell)}", runs)
     except ValueError as error:
-        return CellReport(cell, (), measure, str(error))
-    return CellReport(cell, chosen, measure)
-
-
-def _one_protocol(cell: Cell, runs: Sequence[Run]) -> tuple[Run, ...]:
-    protocols: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        protocols.setdefault(tuple(getattr(run.trial, name) for name in REDUCIBLE), []).append(run)
-    if not protocols:
-        return ()
-    own = tuple(getattr(cell.settings, name) for name in REDUCIBLE)
-
-    def length(protocol: tuple[object, ...]) -> tuple[bool, float, float, int]:
-        epochs, train_size = protocol
-        size = math.inf if train_size is None else float(train_size)  # pyright: ignore[reportArgumentType]
-        return protocol == own, size, float(epochs), len(protocols[protocol])  # pyright: ignore[reportArgumentType]
-
-    return tuple(sorted(protocols[max(protocols, key=length)], key=lambda run: run.trial.seed))
+        return str(error)
+    return ""
 
 
 # --- grids: rows k, columns alpha, as the paper prints them -----------------------------------------------------------

@@ -198,9 +198,9 @@ def _brief(judged: Judged) -> str:
     v = judged.verdict
     effect = "" if v.effect is None else f"effect {v.effect:+.2f}, "
     numbers = f"{effect}90 % interval {judged.interval}" + (f", margin {v.margin:g}" if v.margin else "")
-    reduced = f", {judged.reduced}" if judged.reduced else ""
+    protocol = f", {judged.protocol}" if judged.protocol else ""
     remedy = f"; {judged.remedy}" if judged.outcome == "undecided" else ""
-    return f"({numbers}{reduced}{remedy})"
+    return f"({numbers}{protocol}{remedy})"
 
 
 def _untested(cards: Sequence[Card]) -> tuple[str, ...]:
