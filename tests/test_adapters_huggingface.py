@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
 from transformers import (
+    CLIPVisionConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     PreTrainedConfig,
     PreTrainedModel,
     Seq2SeqTrainer,
@@ -478,6 +482,39 @@ def test_a_mixed_recording_is_decoded_with_either_transcript_as_teacher(tmp_path
         counting = counting + (weight.float() * (target >= 0).sum(1)).sum()
     torch.testing.assert_close(got, total / counting)
     torch.testing.assert_close(outputs.logits, model(input_features=plan.mix(x), labels=y).logits)
+
+
+def llava() -> LlavaForConditionalGeneration:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**sizes, num_hidden_layers=2, image_size=8, patch_size=4, projection_dim=16)
+    text = LlamaConfig(**sizes, num_hidden_layers=1, vocab_size=40, num_key_value_heads=2, max_position_embeddings=32)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=39)
+    return LlavaForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_language_model_sees_a_mixed_image_with_either_text_and_its_mask(tmp_path: Path, alpha: float) -> None:
+    model, passes = llava(), []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    x, text = torch.randn(8, 3, 8, 8), torch.randint(38, (8, 5))
+    mask = (torch.arange(9) < torch.randint(6, 10, (8, 1))).long()
+    ids = torch.cat([torch.full((8, 4), 39), text], 1) * mask
+    labels = ids.masked_fill((ids == 39) | (mask == 0), -100)
+    plan = KMixup(4, alpha, lam_per="sample").plan(x)
+    mixer = Replayed([plan])
+    mixer.alpha, mixer.leaves = alpha, {"input_ids": "own"}
+    batch = {"pixel_values": x, "input_ids": ids, "attention_mask": mask, "labels": labels}
+    got = trainer_for(model, tmp_path, mixer).compute_loss(model, batch)
+    assert len(passes) == (1 if alpha == 0 else 2)
+
+    total, counting = torch.zeros(()), torch.zeros(())
+    for rows, weight in ((torch.arange(8), plan.lam), (plan.partner, 1 - plan.lam)):
+        logits = model(pixel_values=plan.mix(x), input_ids=ids[rows], attention_mask=mask[rows]).logits
+        losses = F.cross_entropy(logits[:, :-1].movedim(-1, 1), labels[rows, 1:], reduction="none").sum(1)
+        total = total + (weight.float() * losses).sum()
+        counting = counting + (weight.float() * (labels[rows, 1:] >= 0).sum(1)).sum()
+    torch.testing.assert_close(got, total / counting)
 
 
 def test_at_alpha_zero_a_sequence_to_sequence_training_is_the_trainers(tmp_path: Path) -> None:

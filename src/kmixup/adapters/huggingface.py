@@ -38,7 +38,8 @@ class KMixupTrainerMixin(_Base):
     show what either sample shows; what else has a rule in the mixer's ``leaves`` follows it. A mixer that matches by
     labels gets them; they never reach the model: the loss is the two-target form on its logits, scaled for gradient
     accumulation as the Trainer scales its own. A model that encodes and decodes decodes each mixed input twice, with
-    either target as the teacher. Evaluation and prediction are the Trainer's, unmixed, with the same collator.
+    either target as the teacher; a causal language model whose ``input_ids`` are ``"own"`` in ``leaves`` sees each one
+    twice, with either text. Evaluation and prediction are the Trainer's, unmixed, with the same collator.
 
     Args:
         *args: Arguments of the Trainer.
@@ -93,6 +94,8 @@ class KMixupTrainerMixin(_Base):
                 "embeddings (inputs_embeds) or features."
             )
         plan = self.mixer.plan(encoder, y=labels, where=self.rows_to_mix(inputs))
+        if not mixes:
+            encoder, decoder = {**encoder, **decoder}, {}  # one target, one pass
         forward = _Forward(model, self.mixer.mix(plan, encoder) if mixes else encoder)
         aligned = self._aligned(labels)
         loss_of: Any = self.compute_loss_func
@@ -114,7 +117,7 @@ class KMixupTrainerMixin(_Base):
         return None
 
     def _split(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
-        """Labels, what the model sees, and what its decoder is taught with."""
+        """Labels, what the model sees, and what goes with the labels in its place: what a decoder is taught with."""
         found = [name for name in self.label_names if name in inputs]
         if len(found) != 1:
             raise ValueError(
@@ -124,6 +127,9 @@ class KMixupTrainerMixin(_Base):
         labels = inputs[found[0]]
         rest = {name: x for name, x in inputs.items() if name != found[0]}
         config: Any = getattr(self.model, "config", None)
+        if self._is_causal() and self.mixer.leaves.get("input_ids") == "own":  # the labels are this text
+            tensors = {name: x for name, x in rest.items() if isinstance(x, Tensor) and not x.is_floating_point()}
+            return labels, rest, {name: x for name, x in tensors.items() if x.shape == labels.shape}
         if not getattr(config, "is_encoder_decoder", False):
             return labels, rest, {}
         decoder = {name: x for name, x in rest.items() if name.startswith("decoder_")}
@@ -202,7 +208,7 @@ class KMixupTrainer(KMixupTrainerMixin, Trainer):
 
 
 class _Forward:
-    """The model on a mixed batch: once, or once for each teacher of a decoder, on what was encoded once."""
+    """The model on a mixed batch: once, or once for each teacher of a decoder, on what an encoder encoded once."""
 
     def __init__(self, model: torch.nn.Module, inputs: dict[str, Any]) -> None:
         self.model, self.inputs = model, inputs
@@ -210,13 +216,13 @@ class _Forward:
 
     def __call__(self, decoder: dict[str, Any]) -> Any:
         if self.first is None:
-            self.first = self.model(**self.inputs, **decoder)
+            self.first = self.model(**{**self.inputs, **decoder})
             return self.first
         if not decoder:
             return self.first
         encoded = getattr(self.first, "encoder_last_hidden_state", None)
         if encoded is None:
-            return self.model(**self.inputs, **decoder)
+            return self.model(**{**self.inputs, **decoder})
         masks = {name: x for name, x in self.inputs.items() if name.endswith("mask")}
         return self.model(encoder_outputs=BaseModelOutput(last_hidden_state=encoded), **masks, **decoder)
 
