@@ -87,6 +87,17 @@ def test_it_couples_in_eval_mode_and_takes_arrays_and_gradients():
     assert torch.equal(coupling(x0.float(), x1.float().double()).partner, expected)
 
 
+def test_a_network_that_measures_is_no_part_of_it_and_arguments_may_be_assigned_to():
+    network = torch.nn.Linear(2, 2)
+    coupling = Coupling(4, metric=network)
+    assert not coupling.state_dict()
+    assert not list(coupling.parameters())
+    coupling.metric = "euclidean"
+    assert coupling.metric == "euclidean"
+    with pytest.raises(ValueError, match="k must be >= 1"):
+        coupling.k = 0
+
+
 def test_its_state_is_its_generators():
     coupling, other = Coupling(4, generator=seeded()), Coupling(4, generator=seeded(1))
     coupling(rand(20, 2), rand(20, 2))

@@ -295,6 +295,15 @@ def test_a_copy_draws_what_the_original_draws(clone):
     assert repr(other) == repr(mixer)
 
 
+def test_a_copy_of_a_compiled_mixer_is_a_mixer_of_its_own():
+    mixer, x, y = KMixup(4, 1.0, generator=generator()), rand(24, 3), rand(24, 2)
+    mixer.compile(backend="eager")
+    for clone in (copy.deepcopy, lambda mixer: pickle.loads(pickle.dumps(mixer))):
+        other = clone(mixer).eval()
+        assert torch.equal(other(x, y)[0], x)
+        assert not torch.equal(mixer(x, y)[0], x)
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_mixer_without_a_generator_adds_nothing_to_a_checkpoint(strict):
     def net(*mixer: KMixup) -> torch.nn.Module:
@@ -327,6 +336,7 @@ def test_a_stream_that_cannot_be_continued_is_refused_when_strict_and_named_othe
         ("lam_per", "pixel", ValueError, "lam_per must be one of"),
         ("pairing", "random", ValueError, "pairing must be one of"),
         ("metric", "l2", ValueError, "metric must be one of"),
+        ("features", 3, TypeError, "features must be a function"),
         ("num_classes", 2.0, TypeError, "num_classes must be an integer"),
         ("generator", 0, TypeError, "generator must be"),
         ("solver", "lapcpp", ValueError, "is gone"),
@@ -340,6 +350,33 @@ def test_an_argument_is_checked_when_it_is_assigned_to(name, value, error, messa
     with pytest.raises(error, match=message):
         setattr(mixer, name, value)
     assert getattr(mixer, name) == before
+
+
+class Distance(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Linear(3, 2)
+
+    def forward(self, x, y):
+        return torch.cdist(self.weight(x), self.weight(y))
+
+
+@pytest.mark.parametrize(("name", "network"), [("features", torch.nn.Linear(3, 2)), ("metric", Distance())])
+def test_a_network_may_be_assigned_is_used_and_is_no_part_of_the_mixer(name, network):
+    x = rand(24, 3)
+    given, assigned, plain = (KMixup(8, 1.0, generator=generator(), **more) for more in ({name: network}, {}, {}))
+    usual = getattr(plain, name)
+    setattr(assigned, name, network)
+    partners = {mixer: mixer.plan(x).partner for mixer in (given, assigned, plain)}
+    assert torch.equal(partners[given], partners[assigned])
+    assert not torch.equal(partners[given], partners[plain])
+    for mixer in (given, assigned):
+        assert getattr(mixer, name) is network
+        assert list(mixer.state_dict()) == ["_extra_state"]
+        assert not list(mixer.parameters())
+        assert list(mixer.modules()) == [mixer]
+        setattr(mixer, name, usual)
+        assert getattr(mixer, name) == usual
 
 
 def test_arguments_are_attributes():

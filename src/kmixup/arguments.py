@@ -17,6 +17,7 @@ from kmixup.assignment import check_solver
 from kmixup.cost import METRICS
 from kmixup.lam import checked_alpha
 from kmixup.roles import check_leaves
+from kmixup.streams import Streamed
 
 Pairing = Literal["roll", "shuffle"]
 LamPer = Literal["batch", "block", "sample"]
@@ -37,12 +38,7 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
     return value
 
 
-def function_or_none(name: str, value: Any) -> Any:
-    """A function, or None.
-
-    Raises:
-        TypeError: If it is something else.
-    """
+def _function_or_none(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise TypeError(
             f"{name} must be a function of the inputs, got {type(value).__name__}."
@@ -98,13 +94,28 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "num_classes": lambda value: None if value is None else _count("num_classes", value),
     "p": _probability,
     "generator": _generator,
-    "labels_getter": partial(function_or_none, "labels_getter"),
+    "features": partial(_function_or_none, "features"),
+    "labels_getter": partial(_function_or_none, "labels_getter"),
     "leaves": check_leaves,
     "within": _within,
     "label_weight": partial(_number, "label_weight"),
     "match_on": partial(_choice, "match_on", choices=get_args(MatchOn)),
     "solver": _solver,
 }
+
+
+class Checked(Streamed):
+    """A module whose arguments are attributes, checked whenever they are assigned to.
+
+    A network among them (``features``, a metric) is not registered: its weights are not ours to save, move or train.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = CHECKS.get(name)
+        if check is None:
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, check(value))
 
 
 def warn_small(batch: int, k: int, largest: int) -> None:

@@ -9,17 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, distributed
 
-from kmixup.arguments import CHECKS
+from kmixup.arguments import Checked
 from kmixup.assignment import Solver
 from kmixup.cost import Metric, cost_matrix, widest_float
 from kmixup.matching import largest, match_blocks
 from kmixup.plan import MixPlan
 from kmixup.samples import points_of
-from kmixup.streams import Streamed, draw_order
+from kmixup.streams import draw_order
 from kmixup.structure import batch_length, describe, map_leaves, tensor_of
 
 
-class Coupling(Streamed):
+class Coupling(Checked):
     r"""Pairs the samples of two sets along exact matchings of k with k: minibatch optimal transport.
 
     .. math:: \sigma = \arg\min_\sigma \sum_i c(x_i, x'_{\sigma(i)}) + w\, \|c_i - c'_{\sigma(i)}\|^2
@@ -68,14 +68,14 @@ class Coupling(Streamed):
         per_process: bool = True,
         solver: Solver = "auto",
     ) -> None:
-        super().__init__(CHECKS["generator"](generator), per_process=per_process)
-        self.k: int = CHECKS["k"](k)
-        self.metric: Metric = CHECKS["metric"](metric)
+        super().__init__(generator, per_process=per_process)
+        self.k = k
+        self.metric: Metric = metric
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight must be >= 0 and finite, got {weight}. Use weight=0 to ignore conditions.")
         self.weight = weight
         self.group = group
-        self.solver: Solver = CHECKS["solver"](solver)
+        self.solver: Solver = solver
 
     def forward(self, x0: Any, x1: Any, conditions0: Any = None, conditions1: Any = None) -> MixPlan:
         """Partners of the samples of one set in another, and a time for each.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kmixup.arguments import CHECKS, LamPer, MatchOn, Pairing, function_or_none, warn_small
+from kmixup.arguments import Checked, LamPer, MatchOn, Pairing, warn_small
 from kmixup.assignment import Solver
 from kmixup.compiled import planned, register
 from kmixup.cost import Metric, widest_float
@@ -22,7 +22,7 @@ from kmixup.matching import match_blocks, partners
 from kmixup.plan import MixPlan
 from kmixup.roles import Role, label_path
 from kmixup.samples import mix_inputs, points_of, with_labels
-from kmixup.streams import Streamed, draw_order
+from kmixup.streams import draw_order
 from kmixup.structure import batch_length, has_names, named_leaves
 from kmixup.targets import refuse_unknown, soft_targets
 
@@ -30,7 +30,7 @@ from kmixup.targets import refuse_unknown, soft_targets
 _USUAL = {"within": None, "label_weight": 0.0, "match_on": "inputs"}
 
 
-class KMixup(Streamed):
+class KMixup(Checked):
     r"""k-mixup: mixup between sets of k samples, matched by the exact optimal assignment.
 
     .. math::
@@ -77,7 +77,8 @@ class KMixup(Streamed):
         solver: Assignment solver, see `kmixup.assign`.
 
     The arguments are attributes: they may be assigned to while training, as in a schedule of alpha, and are checked
-    like here.
+    like here. A network given as ``features`` or ``metric`` is no part of the module: ``state_dict``, ``parameters``
+    and ``to`` leave it alone.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -110,8 +111,7 @@ class KMixup(Streamed):
         self.k = k
         self.alpha = alpha
         self.metric: Metric = metric
-        # In a tuple, so that a network used for matching is not registered: its weights are not ours to save or train.
-        self._features = (function_or_none("features", features),)
+        self.features: Callable[[Any], Any] | None = features
         self.pairing: Pairing = pairing
         self.lam_per: LamPer = lam_per
         self.num_classes = num_classes
@@ -126,8 +126,7 @@ class KMixup(Streamed):
         self._handle = register(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        check = CHECKS.get(name)
-        super().__setattr__(name, value if check is None else check(value))
+        super().__setattr__(name, value)
         # A compiled graph is guarded by these alone, not by every step of a schedule.
         if name == "alpha":
             self._off = self.alpha == 0
@@ -139,11 +138,6 @@ class KMixup(Streamed):
     def mixes(self) -> bool:
         """Whether anything is mixed: in train mode, with alpha > 0."""
         return self.training and not self._off
-
-    @property
-    def features(self) -> Callable[[Any], Any] | None:
-        """From the inputs to what is matched; None for the inputs themselves."""
-        return self._features[0]
 
     def forward(self, *inputs: Any, where: Any = None) -> Any:
         """Mix a batch.

@@ -107,7 +107,7 @@ class Streamed(nn.Module):
         super()._load_from_state_dict(others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        state = super().__getstate__()  # without what torch does not copy, such as a compiled call
         if self.generator is not None:  # spawned workers need it by value: not every torch pickles a generator
             state["generator"] = (str(self.generator.device), self.generator.get_state().numpy())
         return state
