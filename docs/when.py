@@ -23,7 +23,7 @@ from scipy import stats
 
 from kmixup import diagnose
 from kmixup.estimate import Estimate
-from kmixup.experiments.chosen import Choice, Relation, Split, gains, relation, tune_by_validation
+from kmixup.experiments.chosen import Choice, Relation, gains, relation, tune_by_validation, untuned
 from kmixup.experiments.comparisons import Arm, pair
 from kmixup.experiments.datasets.data import normalise
 from kmixup.experiments.files import write_whole
@@ -108,19 +108,7 @@ def _tuned(recipe: Recipe) -> Choice:
 
 
 def _untuned(name: str, file: Path, settings_of: Mapping[str, Mapping[str, Any]] = UNTUNED) -> Choice:
-    """Arms of one setting each, on every split that has all of them."""
-    arms = {
-        cell.settings.cell_id: (cell.group, arm)
-        for cell in read_recipe(name).cells
-        for arm, settings in settings_of.items()
-        if cell.matches(settings)
-    }
-    found: dict[Split, dict[str, Run]] = {}
-    for run in _runs(file):
-        if run.trial.cell_id in arms:
-            group, arm = arms[run.trial.cell_id]
-            found.setdefault((group, run.trial.seed), {})[arm] = run
-    return Choice({split: runs for split, runs in found.items() if len(runs) == len(settings_of)}, {}, ())
+    return untuned(read_recipe(name), _runs(file), settings_of)
 
 
 def asked(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kmixup.experiments.chosen import gains, relation, tune_by_validation
+from kmixup.experiments.chosen import gains, relation, tune_by_validation, untuned
 from kmixup.experiments.recipe import read_recipe
 from kmixup.experiments.run import Curves, Environment, Evaluation, Run, Seconds
 
@@ -84,6 +84,51 @@ def test_every_split_offers_the_same_settings_and_those_that_lack_one_are_named(
     assert len(tuned.chosen) == 7
     assert len(tuned.incomplete) == 1
     assert tuned.incomplete[0][1] == 3
+
+
+ARMS = {"none": {"method": "erm", "weight_decay": 1e-4}, "ours": {"k": 16, "alpha": 1.0, "alpha_rule": "none"}}
+WAYS = (
+    lambda recipe, runs: tune_by_validation(recipe, runs, METHODS),
+    lambda recipe, runs: untuned(recipe, runs, ARMS),
+)
+
+
+@pytest.mark.parametrize("compared", WAYS)
+def test_runs_of_another_protocol_play_no_part_and_those_of_other_data_are_refused(recipe, compared):
+    runs = runs_of(recipe, seeds=(0, 1))
+    short = runs_of(recipe.override(epochs=1), seeds=(0, 1), figures=lambda cell, number, seed: (0.9, 0.0))
+    assert compared(recipe, short + runs + short) == compared(recipe, runs)
+    assert compared(recipe, short).chosen == {}
+    assert len(compared(recipe.override(epochs=1), runs + short).chosen) == 4
+    other = runs[-1].model_copy(update={"source": "corrected"})
+    with pytest.raises(ValueError, match=r"study-tables.*, k = 16.* has runs of different data"):
+        compared(recipe, [*runs[:-1], other])
+
+
+def test_an_arm_of_one_setting_is_compared_on_the_splits_that_have_all_arms(recipe):
+    def figures(cell, number, seed):
+        return (0.3 if cell.matches(ARMS["ours"]) else 0.4 if cell.matches(ARMS["none"]) else 0.9, 0.2)
+
+    runs = runs_of(recipe, seeds=(0, 1), figures=figures)
+    lacking = next(run for run in runs if run.trial.seed == 1 and run.trial.weight_decay == 1e-4)
+    choice = untuned(recipe, [run for run in runs if run.id != lacking.id], ARMS)
+    assert [gain.mean for gain in gains(choice, "none", "ours", "error").values()] == pytest.approx([-10.0, -10.0])
+    assert (len(choice.chosen), len(choice.incomplete)) == (3, 1)
+
+
+def test_settings_that_differ_in_what_a_method_does_not_name_are_two(recipe, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        """
+title = "Mine"
+shared = { dataset = "iris", validation = 0.2, model = "fc", model_options = { hidden = [4] }, k = 4, alpha = 1 }
+cell = [{ lr = 0.1 }, { lr = 0.01 }]
+"""
+    )
+    mine = read_recipe(str(tmp_path / "mine.toml"))
+    runs = runs_of(mine, figures=lambda cell, number, seed: (0.5, 0.1 * number))
+    choice = tune_by_validation(mine, runs, ["k-mixup"])
+    assert choice.grids == {"k-mixup": ("k 4, alpha 1, lr 0.1", "k 4, alpha 1, lr 0.01")}
+    assert [found["k-mixup"].trial.lr for found in choice.chosen.values()] == [0.1]
 
 
 def test_gains_are_paired_by_split(recipe):

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from kmixup.estimate import Estimate
-from kmixup.experiments.recipe import Recipe
+from kmixup.experiments.naming import cell_name, flat_settings, varied_settings
+from kmixup.experiments.recipe import Cell, Recipe
 from kmixup.experiments.run import Run
+from kmixup.experiments.runs import one_origin
 from kmixup.experiments.trial import Trial
 
-__all__ = ["MEASURES", "Choice", "Relation", "Split", "gains", "relation", "tune_by_validation"]
+__all__ = ["MEASURES", "Choice", "Relation", "Split", "gains", "relation", "tune_by_validation", "untuned"]
 
 MEASURES = ("error", "nll", "calibration_error", "noise_error")
 """What a chosen run is judged by, on its test points: error, calibration error and error under noise in percent, the
@@ -64,21 +67,23 @@ def tune_by_validation(recipe: Recipe, runs: Iterable[Run], methods: Sequence[st
 
     Args:
         recipe: The data sets as groups, and all settings.
-        runs: Of its trials; others are left out.
+        runs: Of its trials; others, also those of another protocol, are left out.
         methods: Names of the methods to be compared.
 
     Returns:
         The choice. Splits that lack a setting are named and do not count.
+
+    Raises:
+        ValueError: If the runs of a cell are of different data, code or options.
     """
-    groups = {cell.settings.cell_id: cell.group for cell in recipe.cells}
+    named = _settings(recipe)
     by_split: dict[Split, dict[str, dict[str, Run]]] = {}
-    for run in runs:
-        group, method = groups.get(run.trial.cell_id), run.trial.method
-        if group is not None and method in methods:
-            split = by_split.setdefault((group, run.trial.seed), {})
-            split.setdefault(method, {})[_setting(run.trial)] = run
+    for cell, run in _runs_of(recipe, runs):
+        if run.trial.method in methods:
+            split = by_split.setdefault((cell.group, run.trial.seed), {})
+            split.setdefault(run.trial.method, {})[named[cell.settings.id]] = run
     begun = {split: found for split, found in sorted(by_split.items()) if len(found) == len(methods)}
-    offered = dict.fromkeys((cell.settings.method, _setting(cell.settings)) for cell in recipe.cells)
+    offered = dict.fromkeys((cell.settings.method, named[cell.settings.id]) for cell in recipe.cells)
     grids: dict[str, tuple[str, ...]] = {}
     for method in methods:
         counts = Counter(setting for found in begun.values() for setting in found[method])
@@ -90,6 +95,37 @@ def tune_by_validation(recipe: Recipe, runs: Iterable[Run], methods: Sequence[st
         if all(set(grids[method]) <= set(found[method]) for method in methods)
     }
     return Choice(whole, grids, tuple(split for split in sorted(by_split) if split not in whole))
+
+
+def untuned(recipe: Recipe, runs: Iterable[Run], arms: Mapping[str, Mapping[str, Any]]) -> Choice:
+    """Arms of one setting each, on every split that has all of them.
+
+    Args:
+        recipe: The data sets as groups.
+        runs: As for `tune_by_validation`.
+        arms: Names, and the settings that pick a cell of each group.
+
+    Raises:
+        ValueError: If the runs of a cell are of different data, code or options.
+    """
+    found: dict[Split, dict[str, Run]] = {}
+    for cell, run in _runs_of(recipe, runs):
+        for arm, settings in arms.items():
+            if cell.matches(settings):
+                found.setdefault((cell.group, run.trial.seed), {})[arm] = run
+    whole = {split: by_arm for split, by_arm in found.items() if len(by_arm) == len(arms)}
+    return Choice(whole, {}, tuple(split for split in found if split not in whole))
+
+
+def _runs_of(recipe: Recipe, runs: Iterable[Run]) -> Iterator[tuple[Cell, Run]]:
+    """Runs of the cells' own protocols, each with its cell; all runs of a cell are of one origin."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.trial.protocol_id, []).append(run)
+    for cell in recipe.cells:
+        mine = found.get(cell.settings.id, [])
+        one_origin(f"{cell.group}, {cell_name(cell)}", mine)
+        yield from ((cell, run) for run in mine)
 
 
 def gains(tuned: Choice, ours: str, theirs: str, measure: str) -> dict[str, Estimate]:
@@ -178,12 +214,29 @@ def _measured(run: Run, measure: str) -> float:
     return value if measure == "nll" else 100 * value
 
 
-def _setting(trial: Trial) -> str:
-    """What tells the settings of one method apart, in words."""
+def _settings(recipe: Recipe) -> dict[str, str]:
+    """What tells the settings of one method and data set apart, in words, by the id of the cell."""
+    alike: dict[tuple[str, str], list[Trial]] = {}
+    for cell in recipe.cells:
+        alike.setdefault((cell.group, cell.settings.method), []).append(cell.settings)
+    named = {}
+    for trials in alike.values():
+        varied = varied_settings(trials)
+        for trial in trials:
+            words, flat = _setting(trial), flat_settings(trial)
+            words |= {name: f"{name} {flat[name]}" for name in varied if name in flat and name not in words}
+            named[trial.id] = ", ".join(filter(None, words.values()))
+    return named
+
+
+def _setting(trial: Trial) -> dict[str, str]:
+    """What a method has to set, in words, by the settings that they say."""
     if trial.method == "erm":
-        return f"weight decay {trial.weight_decay:g}"
+        return {"weight_decay": f"weight decay {trial.weight_decay:g}"}
     if not trial.mixes:
-        return ", ".join(f"{name} {value:g}" for name, value in trial.method_options.items())
-    k = f"k {trial.k}, " if trial.k > 1 else ""
-    rule = f", alpha_k {trial.alpha_rule}" if trial.k > 1 and trial.alpha_rule != "none" else ""
-    return f"{k}alpha {trial.alpha:g}{rule}"
+        return {f"method_options.{name}": f"{name} {value:g}" for name, value in trial.method_options.items()}
+    return {
+        "k": f"k {trial.k}" if trial.k > 1 else "",
+        "alpha": f"alpha {trial.alpha:g}",
+        "alpha_rule": f"alpha_k {trial.alpha_rule}" if trial.k > 1 and trial.alpha_rule != "none" else "",
+    }

@@ -14,7 +14,6 @@ from kmixup.experiments.readings import AS_TRAINED, READINGS
 from kmixup.experiments.recipe import Recipe
 from kmixup.experiments.run import Run
 from kmixup.experiments.summary import Report, make_report
-from kmixup.experiments.trial import Trial
 
 __all__ = ["Card", "Scorecard", "make_scorecard"]
 
@@ -133,12 +132,12 @@ def _duels(recipe: Recipe, by_cell: _ByCell) -> list[tuple[str, Duel]]:
     errors: dict[str, list[float]] = {}
     for run in _runs_of([main, *variants.values()], by_cell):
         if run.final_error is not None:
-            errors.setdefault(_without_seed(run.trial), []).append(100 * run.final_error)
+            errors.setdefault(run.trial.protocol_id, []).append(100 * run.final_error)
     found = []
     for name, other in variants.items():
         touched, reference = [], []
         for one, two in zip(main.cells, other.cells, strict=True):
-            ids = [_without_seed(cell.settings) for cell in (one, two)]
+            ids = [cell.settings.protocol_id for cell in (one, two)]
             ours = {side: errors[id_] for side, id_ in zip(("one", "other"), ids, strict=True) if id_ in errors}
             printed = one.published
             if printed.error is not None and ours:
@@ -153,8 +152,3 @@ def _variants(recipe: Recipe) -> dict[str, Recipe]:
     readings = {name.replace("-", " "): recipe.read_as(name) for name in READINGS}
     plain = {f"{name}, plain distance": read.override(metric="euclidean") for name, read in readings.items()}
     return {name: read for name, read in {**readings, **plain}.items() if name != AS_TRAINED.replace("-", " ")}
-
-
-def _without_seed(trial: Trial) -> str:
-    """What all seeds of one protocol share."""
-    return trial.model_copy(update={"seed": 0}).id

@@ -172,6 +172,11 @@ class Trial(Strict):
         return self.model_copy(update={"seed": 0, "epochs": 1, "train_size": None}).id
 
     @property
+    def protocol_id(self) -> str:
+        """What all seeds of one cell and one protocol share: the id of the trial of seed 0."""
+        return self.model_copy(update={"seed": 0}).id
+
+    @property
     def mixes(self) -> bool:
         """Whether the method mixes at all: others have no k, no alpha and no matching."""
         return self.method not in ("erm", "label-smoothing")
