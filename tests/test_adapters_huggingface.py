@@ -257,6 +257,21 @@ def test_the_one_output_of_a_regression_meets_labels_of_its_own_shape(tmp_path: 
     torch.testing.assert_close(got.double(), (plan.lam * errors[0] + (1 - plan.lam) * errors[1]).mean())
 
 
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+@pytest.mark.parametrize("model", [OnFeatures, OnFeaturesWithCount])
+def test_a_loss_that_is_given_is_that_of_evaluation_too(tmp_path: Path, model: Any, lam_per: Any) -> None:
+    def loss_fn(logits: Tensor, labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits, labels, label_smoothing=0.5, reduction="none")
+        return losses.mean() if lam_per == "batch" else losses
+
+    rows, net, mixer = features(32), model().requires_grad_(False), KMixup(4, 1.0, lam_per=lam_per)
+    common = {"eval_dataset": rows, "compute_metrics": accuracy}
+    metrics = KMixupTrainer(net, arguments(tmp_path), mixer=mixer, loss_fn=loss_fn, **common).evaluate()
+    x, y = torch.stack([row["features"] for row in rows]), torch.tensor([row["labels"] for row in rows])
+    assert metrics["eval_loss"] == pytest.approx(float(loss_fn(net(x)["logits"], y).mean()), rel=1e-5)
+    assert metrics["eval_accuracy"] == pytest.approx(float((net(x)["logits"].argmax(1) == y).float().mean()))
+
+
 def test_token_ids_are_refused_with_the_remedy(tmp_path: Path) -> None:
     trainer = KMixupTrainer(OnFeatures(), arguments(tmp_path), mixer=KMixup(4, 1.0))
     trainer.model.train()

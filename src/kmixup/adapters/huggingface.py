@@ -39,7 +39,8 @@ class KMixupTrainerMixin(_Base):
     labels gets them; they never reach the model: the loss is the two-target form on its logits, scaled for gradient
     accumulation as the Trainer scales its own. A model that encodes and decodes decodes each mixed input twice, with
     either target as the teacher; a causal language model whose ``input_ids`` are ``"own"`` in ``leaves`` sees each one
-    twice, with either text. Evaluation and prediction are the Trainer's, unmixed, with the same collator.
+    twice, with either text. Evaluation and prediction are the Trainer's, unmixed, with the same collator; with a
+    ``loss_fn`` the loss of evaluation is that.
 
     Args:
         *args: Arguments of the Trainer.
@@ -83,20 +84,23 @@ class KMixupTrainerMixin(_Base):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The two-target loss of the mixed batch in training, the Trainer's loss in evaluation."""
-        if not model.training:
+        """The two-target loss of the mixed batch in training; in evaluation ``loss_fn``, else the Trainer's loss."""
+        if not model.training and self.loss_fn is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels, encoder, decoder = self._split(inputs)
-        mixes = self.mixer.mixes  # where nothing is mixed, nothing is refused
+        mixes = model.training and self.mixer.mixes  # where nothing is mixed, nothing is refused
         if mixes and not any(isinstance(x, Tensor) and x.is_floating_point() for x in encoder.values()):
             raise TypeError(
                 f"no floating-point input to mix among {sorted(encoder)}. Token ids cannot be mixed: give the model "
                 "embeddings (inputs_embeds) or features."
             )
-        plan = self.mixer.plan(encoder, y=labels, where=self.rows_to_mix(inputs))
-        if not mixes:
+        if mixes:
+            plan = self.mixer.plan(encoder, y=labels, where=self.rows_to_mix(inputs))
+            encoder = self.mixer.mix(plan, encoder)
+        else:
+            plan = self.mixer.identity(len(labels), labels.device)
             encoder, decoder = {**encoder, **decoder}, {}  # one target, one pass
-        forward = _Forward(model, self.mixer.mix(plan, encoder) if mixes else encoder)
+        forward = _Forward(model, encoder)
         aligned = self._aligned(labels)
         loss_of: Any = self.compute_loss_func
         if loss_of is not None:
