@@ -121,6 +121,17 @@ def test_conditions_are_a_term_of_the_cost(metric):
     )
 
 
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", torch.cdist])
+def test_under_a_vast_weight_samples_are_coupled_as_under_a_large_one(metric):
+    x0, x1 = rand(120, 8).float(), rand(120, 8, seed=1).float()
+    y0, y1 = torch.arange(120) % 2, (torch.arange(120) % 3).clamp(max=1)  # 20 have to change class
+    conditions = F.one_hot(y0).float(), F.one_hot(y1).float()
+    couplings = (Coupling(120, metric=metric, weight=weight) for weight in (1e3, 1e8))
+    large, vast = (coupling(x0, x1, *conditions).stats(x0, y0, x1, y1) for coupling in couplings)
+    assert large.same_class_share == vast.same_class_share == pytest.approx(100 / 120)
+    assert vast.matched_sq_distance == pytest.approx(large.matched_sq_distance, rel=1e-5)
+
+
 def test_a_large_weight_couples_within_classes_where_they_are_equally_many():
     y0, y1 = torch.arange(40) % 4, (torch.arange(40) // 10)
     x0, x1 = rand(40, 3), rand(40, 3, seed=1) + 3 * y1[:, None]

@@ -216,6 +216,16 @@ def test_a_vast_weight_crosses_classes_only_where_it_must():
     assert int((y[plan.partner] == y).sum()) == 2 * int(torch.minimum(*counts).sum())
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_under_a_vast_weight_samples_are_matched_as_under_a_large_one(soft):
+    x, y = points(64).float(), classes(64)
+    y = 0.9 * F.one_hot(y).float() + 0.03 if soft else y
+    mixers = (KMixup(32, 1.0, label_weight=weight, generator=stream()) for weight in (1e3, 1e8))
+    large, vast = (mixer.plan(x, y=y).stats(x, y) for mixer in mixers)
+    assert vast.same_class_share == large.same_class_share
+    assert vast.matched_sq_distance == pytest.approx(large.matched_sq_distance, rel=1e-5)
+
+
 def test_one_hot_targets_cost_what_their_classes_cost():
     x, y = points(), classes()
     plans = [KMixup(6, 1.0, label_weight=0.8, generator=stream()).plan(x, y=each) for each in (y, F.one_hot(y).float())]

@@ -174,28 +174,34 @@ class Coupling(Checked):
     def _plan(self, x0: Any, x1: Any, conditions0: Any = None, conditions1: Any = None) -> MixPlan:
         if (conditions0 is None) != (conditions1 is None):
             raise ValueError("conditions0 and conditions1 go together: give both, or none.")
-        (points, split), (others, _) = self._points("0", x0, conditions0), self._points("1", x1, conditions1)
+        (points, split, dtype), (others, _, dtype1) = (
+            self._points(side, x, c) for side, x, c in (("0", x0, conditions0), ("1", x1, conditions1))
+        )
         if points.shape[1:] != others.shape[1:]:
             raise ValueError(
                 f"x0 and x1 (and their conditions) must be of one shape but for their number, got "
                 f"{points.shape[1]} and {others.shape[1]} coordinates. Couple features of both that can be compared."
             )
-        dtype = torch.promote_types(points.dtype, others.dtype)
-        points, others = points.to(dtype), others.to(dtype)
+        dtype, joined = torch.promote_types(dtype, dtype1), torch.promote_types(points.dtype, others.dtype)
+        points, others = points.to(joined), others.to(joined)
+        metric = self.metric if split == points.shape[1] else self._with_conditions(split, dtype)
         draws = self._draws(len(points), len(others), points.device)  # on each rank: their generators stay in step
 
         def meet() -> MixPlan:
-            return self._meet(points, others, split, *draws)
+            return self._meet(points, others, metric, *draws)
 
         return meet() if self.group is None else _of_first_rank(meet, len(points), points.device, self._group())
 
-    def _points(self, side: str, x: Any, conditions: Any) -> tuple[Tensor, int]:
-        """What is matched, ``[n, d]``, and how many of its coordinates are the samples', before the conditions'."""
+    def _points(self, side: str, x: Any, conditions: Any) -> tuple[Tensor, int, torch.dtype]:
+        """What is matched, ``[n, d]``, how many of its coordinates are the samples', before conditions, and their type.
+
+        With conditions in the widest float: under a large weight the distances of samples are its last digits.
+        """
         points = points_of(x, None, name=f"x{side}")
         points = points.reshape(len(points), -1)
         largest(points, f"x{side}")  # what is not finite is refused by its row, before blocks are drawn
         if conditions is None:
-            return points, points.shape[1]
+            return points, points.shape[1], points.dtype
         alike = tensor_of(conditions)
         if not (isinstance(alike, Tensor) and alike.is_floating_point() and alike.shape[:1] == points.shape[:1]):
             raise ValueError(
@@ -204,7 +210,19 @@ class Coupling(Checked):
             )
         alike = alike.detach().reshape(len(points), -1)
         largest(alike, f"conditions{side}")
-        return torch.cat([points, math.sqrt(self.weight) * alike], 1), points.shape[1]
+        wide = widest_float(points.device)
+        return torch.cat([points.to(wide), alike.to(wide)], 1), points.shape[1], points.dtype
+
+    def _with_conditions(self, split: int, dtype: torch.dtype) -> Metric:
+        """The cost of joined points, of which the first ``split`` coordinates are the samples', of this type."""
+
+        def cost(x: Tensor, y: Tensor) -> Tensor:
+            samples = x[..., :split], y[..., :split]
+            if callable(self.metric):  # such as a network, which takes what the samples are
+                samples = samples[0].to(dtype), samples[1].to(dtype)
+            return cost_matrix(*samples, self.metric) + self.weight * cost_matrix(x[..., split:], y[..., split:])
+
+        return cost
 
     def _draws(self, n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Orders in which the two sets are cut into blocks, of n samples each; and lam."""
@@ -217,15 +235,10 @@ class Coupling(Checked):
         lam = lam.to(widest_float(device)).to(device, non_blocking=True)
         return order, order2, lam
 
-    def _meet(self, points: Tensor, others: Tensor, split: int, order: Tensor, order2: Tensor, lam: Tensor) -> MixPlan:
-        """The plan that draws lead to, for points of which the first ``split`` coordinates are the samples'."""
-
-        def cost(x: Tensor, y: Tensor) -> Tensor:
-            alike = cost_matrix(x[..., split:], y[..., split:])
-            return cost_matrix(x[..., :split], y[..., :split], self.metric) + alike
-
-        # Squared distances add up: samples and conditions are one point each.
-        metric = self.metric if split == points.shape[1] or self.metric == "sqeuclidean" else cost
+    def _meet(
+        self, points: Tensor, others: Tensor, metric: Metric, order: Tensor, order2: Tensor, lam: Tensor
+    ) -> MixPlan:
+        """The plan that draws lead to."""
         k = min(self.k, len(points))
         with torch.no_grad():  # a metric of the caller's own may hold what has gradients
             sigma = match_blocks(points[order], others[order2], k, metric=metric, solver=self.solver)

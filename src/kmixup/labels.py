@@ -68,6 +68,7 @@ class Blocks:
         def shifted(cost: Tensor, left: Tensor, right: Tensor) -> Tensor:
             if labels is None:
                 return cost
+            cost = cost.to(widest_float(device))  # under a large weight distances are its last digits
             mean = cost.mean((-2, -1), keepdim=True)
             return cost + label_weight * mean * _distance(labels[left], labels[right])
 
@@ -260,7 +261,7 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
     """How different the labels of two blocks are, in [0, 1]: ``[n, s]`` or ``[n, s, C]`` to ``[n, s, s]``."""
     if a.ndim == 2:
         return (a.unsqueeze(2) != b.unsqueeze(1)).float()
-    a, b = (each if each.dtype.itemsize >= 4 else each.float() for each in (a, b))
+    a, b = a.to(widest_float(a.device)), b.to(widest_float(b.device))
     apart = torch.cdist(a, b, p=1.0)
     both = a.sum(-1).unsqueeze(2) + b.sum(-1).unsqueeze(1)
     return 2 * apart / (both + apart).clamp(min=torch.finfo(a.dtype).tiny)
