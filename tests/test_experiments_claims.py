@@ -173,7 +173,7 @@ def test_attacks_and_noises_are_compared_one_by_one(recipe, measure, sizes):
     assert found.verdict.published == (0.5 if measure == "attack" else None)
     runs[2][0] = fake(recipe.cells[2].trial(0), 5.0, diverged=True, final_error=None)
     spoilt = judge(EACH.model_copy(update={"measure": measure}), recipe, runs)
-    assert (spoilt.outcome, spoilt.verdict.diverged) == ("undecided", len(sizes))
+    assert (spoilt.outcome, spoilt.verdict.diverged) == ("undecided", 1)
 
 
 def test_the_printed_half_width_plans_what_was_not_run(recipe):
@@ -181,10 +181,19 @@ def test_the_printed_half_width_plans_what_was_not_run(recipe):
     arms = [arm for side in sets[0] for _, arm in side]
     # 0.2 is t times the standard error of 20 trials.
     assert arms[0].published_sd == pytest.approx(0.2 * np.sqrt(20) / 2.0930240544)
-    assert [arm.published_sd is None for arm in arms] == [False, True, False, True] or True
+    assert [arm.published_sd is None for arm in arms] == [False, False, True, True, False, True]
     node, ties = formula(BEST_K, recipe.cells, [{} for _ in recipe.cells])
     assert (node.published, ties) == (2.0, 0)
-    assert judge(BEST_K, recipe, [[] for _ in recipe.cells]).verdict.seeds_needed == 5
+    nothing = [[] for _ in recipe.cells]
+    assert judge(EACH.model_copy(update={"cells": {"k": 4, "alpha": 1.0}}), recipe, nothing).verdict.seeds_needed == 5
+    # The cells of alpha = 2 have no printed half width.
+    assert judge(BEST_K, recipe, nothing).remedy == (
+        "how many seeds would decide is not known: neither printed numbers nor runs say the spread"
+    )
+    noise = judge(EACH.model_copy(update={"measure": "noise"}), recipe, nothing)
+    assert noise.remedy.endswith("say the effect")
+    few = runs_of(recipe, lambda settings, seed: 4.0 - settings.k + 0.1 * seed, seeds=3)
+    assert judge(BEST_K, recipe, few).remedy.startswith("5 seeds of each cell would decide if the printed effect")
 
 
 # --- what must be said ------------------------------------------------------------------------------------------------
@@ -249,6 +258,17 @@ def test_missing_cells_unequal_seeds_and_ties_are_said(recipe):
     assert "4 runs without a partner of its seed" not in detail
     lonely = judge(a_claim("each", {"k": 2}, {"method": "mixup"}), recipe, runs_of(recipe, errors, seeds=8)).detail
     assert "4 runs without a partner of its seed" in lonely
+
+
+def test_attacks_on_a_cell_are_not_cells_of_their_own(recipe):
+    runs = runs_of(recipe, falling, seeds=2, attack_epsilons=[1, 8])
+    claim = a_claim("each", {"k": [2, 4]}, {"method": "mixup"}, measure="attack")
+    attacked = [[run.model_copy(update={"attack_error": {"1": 0.5, "8": 0.5}}) for run in its] for its in runs]
+    attacked[2] = []
+    attacked[3] = attacked[3][:1]
+    detail = judge(claim, recipe, attacked).detail
+    assert "; 8 comparisons, 8 with too few seeds; 1 cell without runs; " in detail
+    assert "1 run without a partner of its seed" in detail
 
 
 def test_the_measure_of_the_best_epoch_is_judged_if_asked(recipe):
@@ -355,7 +375,7 @@ def test_the_scorecard_counts_the_papers_sentences_and_says_what_would_decide(ju
     assert "- mine: No mixing is best. (effect " in text[contradicted:]
     assert "- mine: Each k wins. (effect +0.15, 90 % interval [" in text[contradicted:]
     assert "On average." not in text
-    assert "- mine: 1 sentence; 1 would take more than 1000 (`kmixup reproduce mine`)" in text
+    assert "- mine: 1 sentence; of 1 the seeds are not known (`kmixup reproduce mine`)" in text
     assert "- mine: Each k wins. By its printed numbers the effect is -1.00, where more than 1.5 is claimed." in text
     assert "No two readings have been run on the same cells yet." in text
 

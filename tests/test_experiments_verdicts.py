@@ -1,6 +1,7 @@
 """Verdicts: golden values, laws, and the rate of false verdicts, simulated."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from kmixup.experiments.comparisons import Arm, Comparison, Typical, _subsets, a
 from kmixup.experiments.verdicts import AtLeast, all_of, best_of, judge, some_of
 
 A, B, C, U, D, Z = (1, 2, 3, 4, 5), (2,) * 5, (-1, -2, -3, -4, -5), (1,) * 8, (-1,) * 8, ()
-INF = math.inf
+INF, NAN = math.inf, math.nan
 
 
 def compare(advantages, published=None, published_sd=None):
@@ -233,6 +234,13 @@ def test_missing_cells_unequal_seeds_and_ties_are_counted():
     assert judge(pair(full, base), margin=0.5).ties == 6
 
 
+def test_a_cell_and_its_runs_count_once_however_many_attacks_on_it_are_compared():
+    levels = [(arm({0: 1.0, 1: None, 9: 1.0}), arm({0: 2.0, 1: 2.0}), arm({})) for _ in range(6)]
+    arms = [[replace(each, cell=name) for each, name in zip(level, "abc", strict=True)] for level in levels]
+    verdict = judge(all_of([pair(ours, other) for ours, *theirs in arms for other in theirs]))
+    assert (verdict.comparisons, verdict.missing, verdict.diverged, verdict.unpaired) == (12, 1, 1, 1)
+
+
 def test_the_best_of_these_is_judged_against_each_of_those():
     ours = [arm([1.0] * 8, 1.0), arm([3.0] * 8, 3.0)]
     theirs = [arm([2.0] * 8, 2.0), arm([4.0] * 8, 4.0)]
@@ -308,19 +316,19 @@ def test_the_median_has_the_power_of_the_sign_test():
         (0.05, 0.092, 0.05, 23),
         (1.0, 0.0, 0.05, 5),
         (1.0, 0.01, 0.05, 5),
-        (1.0, None, 0.05, INF),
+        (1.0, None, 0.05, NAN),
         (0.01, 0.3, 0.05, INF),
         (0.024, 0.3, 0.05, 968),
         (0.0, 0.1, 0.05, INF),
         (-0.1, 0.092, 0.05, INF),
-        (None, 0.1, 0.05, INF),
+        (-0.1, None, 0.05, INF),
+        (None, 0.1, 0.05, NAN),
     ],
 )
 def test_seeds_needed_for_a_printed_effect(effect, sd, level, seeds):
-    if effect is not None and sd is None:
-        seeds = 5  # the fewest that decide anything
-    assert compare([], effect, sd).seeds_needed(0, level, 1) == seeds
-    assert compare([], None if effect is None else -effect, sd).seeds_needed(0, level, -1) == seeds
+    for side in (1, -1):
+        found = compare([], None if effect is None else side * effect, sd).seeds_needed(0, level, side)
+        np.testing.assert_equal(found, seeds)
 
 
 def test_more_than_a_thousand_seeds_are_not_counted():
@@ -339,7 +347,7 @@ def test_seeds_needed_use_the_spread_of_three_runs_or_else_the_printed_one():
     assert compare([0.1, 0.2], None, None).seeds_needed(0, 0.05, 1) == compare([], 0.15, math.sqrt(0.005)).seeds_needed(
         0, 0.05, 1
     )
-    assert compare([0.2], None, None).seeds_needed(0, 0.05, 1) == 5
+    assert math.isnan(compare([0.2], None, None).seeds_needed(0, 0.05, 1))
 
 
 def test_seeds_needed_for_a_formula_are_those_of_the_part_that_decides_it():
@@ -350,8 +358,27 @@ def test_seeds_needed_for_a_formula_are_those_of_the_part_that_decides_it():
     assert judge(easy, margin=0.9).seeds_needed == 7
     # The printed effect lies below the margin: the seeds that would contradict the claim.
     assert judge(easy, margin=1.1).seeds_needed == 7
-    assert judge(compare([])).seeds_needed is None
     assert judge(compare([0.24, 0.36, 0.13])).seeds_needed == 5
+
+
+def test_seeds_needed_are_not_known_where_neither_print_nor_runs_say_the_effect_or_its_spread():
+    def planned(claim):
+        verdict = judge(claim)
+        return verdict.seeds_needed, verdict.unknown
+
+    known, far = compare([], 1.0, 0.092), compare([], 0.001, 0.3)
+    no_effect, no_spread, wrong = compare([]), compare([], 1.0), compare([], -1.0)
+    assert planned(no_effect) == (None, "effect")
+    assert planned(no_spread) == (None, "spread")
+    assert planned(compare([0.2])) == (None, "spread")
+    assert planned(far) == (None, "")
+    assert planned(wrong) == (None, "spread")  # five seeds or more would contradict it
+    assert planned(all_of([known, no_spread])) == (None, "spread")
+    assert planned(all_of([known, no_effect])) == (None, "effect")
+    # However easy the part that is not known is: another is out of reach.
+    assert planned(all_of([far, no_spread])) == (None, "")
+    # However hard it is: another suffices.
+    assert planned(some_of([known, no_spread])) == (5, "")
 
 
 # --- laws -------------------------------------------------------------------------------------------------------------

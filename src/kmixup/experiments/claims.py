@@ -86,8 +86,10 @@ class Judged:
 
     @property
     def remedy(self) -> str:
-        """How many seeds would decide, with 80 % power."""
-        needed = self.verdict.seeds_needed
+        """How many seeds would decide, with 80 % power; or why that is not known."""
+        needed, unknown = self.verdict.seeds_needed, self.verdict.unknown
+        if unknown:
+            return f"how many seeds would decide is not known: neither printed numbers nor runs say the {unknown}"
         which = "found" if self.verdict.published is None else "printed"
         seeds = "more than 1000 seeds" if needed is None else f"{needed} seeds"
         return f"{seeds} of each cell would decide if the {which} effect is the true one"
@@ -195,7 +197,7 @@ def _asked(claim: Claim, settings: Trial) -> list[str]:
 def _arm(cell: Cell, errors: Mapping[int, float | None], published: float | None) -> Arm:
     half, n = cell.published.confidence, cell.trials
     spread = None if half is None or n < 2 else half * math.sqrt(n) / float(special.stdtrit(n - 1, 0.975))
-    return Arm(errors, published, spread)
+    return Arm(errors, published, spread, cell.settings.id)
 
 
 def _errors(claim: Claim, run: Run, measure: Measure) -> dict[str, float | None]:

@@ -8,8 +8,8 @@ those of the exact sign-flip test. They are order statistics of means of advanta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
@@ -29,17 +29,19 @@ _GENERATORS = 14
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """The runs of one cell.
+    """The runs of one cell, under one attack if there are several.
 
     Attributes:
         errors: Error in percent by seed; None for a run that diverged.
         published: The printed error.
         published_sd: Standard deviation of one run, as the printed confidence has it; plans cells without runs.
+        cell: What tells cells apart: arms of one cell share its runs, which are counted once.
     """
 
     errors: Mapping[int, float | None]
     published: float | None = None
     published_sd: float | None = None
+    cell: Hashable = field(default_factory=object)
 
     def error(self, seed: int) -> float:
         """Error in percent; `DIVERGED` if the run diverged."""
@@ -100,11 +102,15 @@ class Comparison:
         return self._detectable_ratio(self.n, level) * float(self.advantages.std(ddof=1))
 
     def seeds_needed(self, margin: float, level: float, side: int) -> float:
-        """Seeds that show the printed effect (else the one found) with 80 % power; infinite if the sign is wrong."""
-        effect = self.published if self.published is not None else self.effect
-        if effect is None or side * (effect - margin) <= TOLERANCE:
+        """Seeds that show the printed effect (else the one found) with 80 % power.
+
+        Infinite if the sign is wrong; nan if nothing printed or found says the effect, or its spread.
+        """
+        effect, sd = self.published if self.published is not None else self.effect, self._sd
+        if effect is not None and side * (effect - margin) <= TOLERANCE:
             return math.inf
-        sd = self._sd
+        if effect is None or sd is None:
+            return math.nan
         # Ten standard deviations are certain, and still within the reach of the noncentral t.
         ratio = min(side * (effect - margin) / sd, 10.0) if sd else 10.0
         # A normal test with known noise needs this many, hence every test of the mean as many.

@@ -77,10 +77,17 @@ class AtLeast:
         return sorted(found)[self._need(side) - 1]
 
     def seeds_needed(self, margin: float, level: float, side: int) -> float:
-        """As for a comparison, if every cell is run; of the hardest one that is needed."""
+        """As for a comparison, if every cell is run; of the hardest one that is needed.
+
+        Parts of which it is not known may be hard or easy: these seeds are enough, if there is a number of them.
+        """
         shares = self._shares(level, side, [True] * len(self.children))
         found = [child.seeds_needed(margin, share, side) for child, share in zip(self.children, shares, strict=True)]
-        return sorted(found)[self._need(side) - 1]
+        easy, hard = (
+            sorted(if_unknown if math.isnan(each) else each for each in found)[self._need(side) - 1]
+            for if_unknown in (0.0, math.inf)
+        )
+        return math.nan if easy < hard == math.inf else hard
 
     def _need(self, side: int) -> int:
         return self.needed if side > 0 else len(self.children) - self.needed + 1
@@ -134,10 +141,12 @@ class Verdict:
         published: The same formula on the printed numbers, as far as they are known.
         seeds: Fewest and most seeds of a comparison.
         detectable: The smallest true effect beyond the margin that these runs would show with 80 % power.
-        seeds_needed: Seeds of every cell that would decide, if the printed effect (else the one found) is the true one.
+        seeds_needed: Seeds of every cell that would decide, if the printed effect (else the one found) is the true one;
+            None if they are more than 1000, or not known.
+        unknown: What neither the printed numbers nor the runs say, so that the seeds needed are not known.
         comparisons: How many the formula has.
         untested: How many of them have too few seeds to decide anything.
-        missing: Cells without a run.
+        missing: Cells without a run. A cell, and a run, counts once, however many attacks on it are compared.
         diverged: Runs that diverged; they count as 100 % error.
         ties: Differences that are exactly zero; they count against both sides.
         unpaired: Runs that no comparison uses, as the cell they are compared with lacks their seed.
@@ -152,6 +161,7 @@ class Verdict:
     seeds: tuple[int, int]
     detectable: float | None
     seeds_needed: int | None
+    unknown: Literal["", "effect", "spread"]
     comparisons: int
     untested: int
     missing: int
@@ -186,11 +196,12 @@ def judge(claim: Node, margin: float = 0.0) -> Verdict:
     elif high < margin - TOLERANCE:
         outcome = "contradicted"
     leaves = claim.leaves
-    arms = {id(arm): arm for leaf in leaves for arm in leaf.arms}
-    runs = {(key, seed) for key, arm in arms.items() for seed in arm.errors}
-    used = {(id(arm), seed) for leaf in leaves for arm in leaf.arms for seed in leaf.seeds}
+    arms = {arm for leaf in leaves for arm in leaf.arms}
+    runs = {(arm.cell, seed): error for arm in arms for seed, error in arm.errors.items()}
+    used = {(arm.cell, seed) for leaf in leaves for arm in leaf.arms for seed in leaf.seeds}
     expected = claim.published if claim.published is not None else claim.effect
-    needed = math.inf if expected is None else claim.seeds_needed(margin, LEVEL, 1 if expected > margin else -1)
+    needed = math.nan if expected is None else claim.seeds_needed(margin, LEVEL, 1 if expected > margin else -1)
+    no_effect = any(leaf.published is None and leaf.effect is None for leaf in leaves)
     detectable = claim.detectable(LEVEL, 1)
     return Verdict(
         outcome=outcome,
@@ -201,11 +212,12 @@ def judge(claim: Node, margin: float = 0.0) -> Verdict:
         published=claim.published,
         seeds=(min(leaf.n for leaf in leaves), max(leaf.n for leaf in leaves)),
         detectable=None if math.isinf(detectable) else detectable,
-        seeds_needed=None if math.isinf(needed) else int(needed),
+        seeds_needed=int(needed) if math.isfinite(needed) else None,
+        unknown="" if not math.isnan(needed) else "effect" if no_effect else "spread",
         comparisons=len(leaves),
         untested=sum(not leaf.able(1) for leaf in leaves),
-        missing=sum(not arm.errors for arm in arms.values()),
-        diverged=sum(error is None for arm in arms.values() for error in arm.errors.values()),
+        missing=len({arm.cell for arm in arms} - {cell for cell, _ in runs}),
+        diverged=sum(error is None for error in runs.values()),
         ties=sum(int(np.count_nonzero(np.abs(leaf.advantages) <= TOLERANCE)) for leaf in leaves),
-        unpaired=len(runs - used),
+        unpaired=len(runs.keys() - used),
     )

@@ -210,9 +210,11 @@ def _untested(cards: Sequence[Card]) -> tuple[str, ...]:
         if not (card.main and found):
             continue
         known = sorted({v.seeds_needed for v in found if v.seeds_needed is not None})
-        beyond = sum(v.seeds_needed is None for v in found)
+        unknown = sum(bool(v.unknown) for v in found)
+        beyond = sum(v.seeds_needed is None for v in found) - unknown
         takes = [f"{' to '.join(map(str, dict.fromkeys((known[0], known[-1]))))} seeds would decide"] if known else []
         takes += [f"{beyond} would take more than 1000"] if beyond else []
+        takes += [f"of {unknown} the seeds are not known"] if unknown else []
         count = "1 sentence" if len(found) == 1 else f"{len(found)} sentences"
         lines.append(f"{_place(card)}: {count}; {', '.join(takes)} (`{_command(card)}`)")
     return tuple(lines) or ("Nothing.",)
