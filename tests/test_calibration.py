@@ -395,6 +395,20 @@ def test_algorithm_1_as_printed_agrees_with_the_closed_form(k, alpha):
     assert abs(np.mean(printed) - exact.alpha_k) < 5 * np.std(printed) + 0.01 * exact.alpha_k
 
 
+def test_algorithm_1_is_not_attainable_where_its_last_step_goes_beyond_gamma():
+    found = algorithm_1(gaussian(), 6, 1.0, trials=2000, c=2.0, gamma=5.0, generator=generator())
+    assert not found.attainable
+    assert found.alpha_k == 8.0
+
+
+def test_algorithm_1_stays_where_it_starts_if_partners_are_no_closer():
+    # Its start is the moment that made xi (step 5), not a second draw of it that could fall short.
+    found = [algorithm_1(gaussian(), 1, 1.0, trials=50, c=1.5, generator=generator(seed)) for seed in range(20)]
+    near = [each.alpha_k for each in found if each.matched.mean >= each.sq_distance]
+    assert len(near) > 5
+    assert set(near) == {1.0}
+
+
 def test_algorithm_1_says_when_it_reached_gamma():
     found = algorithm_1(gaussian(), 64, 25.0, trials=2000, c=2.0, generator=generator())
     assert not found.attainable

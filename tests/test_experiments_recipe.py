@@ -62,6 +62,12 @@ def test_one_letter_picks_a_group():
     assert [cell.group for cell in read_recipe("table1b").cells] == ["b"] * 26
 
 
+@pytest.mark.parametrize(("name", "ours", "printed"), [("table1", 20, 5), ("table3-rules", 3, 20), ("table5", 20, 20)])
+def test_a_printed_number_is_the_mean_of_the_papers_trials_not_of_ours(name, ours, printed):
+    for cell in read_recipe(name).cells:
+        assert (cell.trials, cell.printed_trials) == (ours, printed)
+
+
 def test_a_recipe_of_ones_own_is_read_from_its_path(tmp_path):
     recipe = read_recipe(write(tmp_path, RECIPE))
     (cell,) = recipe.cells

@@ -19,7 +19,7 @@ from kmixup.experiments.report import (
     write_report,
 )
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
-from kmixup.experiments.runs import RunStore
+from kmixup.experiments.runs import RunStore, read_lines
 from kmixup.experiments.scorecard import make_scorecard
 from kmixup.experiments.summary import grids, make_report
 
@@ -312,6 +312,16 @@ def test_write_report_goes_by_the_ending(recipe, tmp_path):
     assert "Mine" in (tmp_path / "new" / "r.html").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match=r"ends in .md, .csv, .tex, .html, got 'r.pdf'"):
         write_report([report], tmp_path / "r.pdf")
+
+
+def test_no_trial_has_two_results_among_the_committed_runs():
+    results = Path(__file__).parents[1] / "results"
+    if not results.is_dir():
+        pytest.skip("the results are beside the sources, run from the repository")
+    found = {}
+    for file in sorted(results.glob("*.jsonl")):
+        for run in read_lines(file):
+            assert found.setdefault(run.id, run.final_error) == run.final_error, (file.name, run.id)
 
 
 def test_the_committed_reports_are_what_the_committed_runs_say():

@@ -54,7 +54,9 @@ def test_a_large_alpha_has_the_moments_of_its_expansion(alpha):
     gap = (4 * math.pi * alpha) ** -0.5 * (
         1 - 1 / (8 * alpha)
     )  # E|lam - 1/2| = 1/(a 4^a B(a, a)), by Stirling's series
-    assert theta_moments(alpha).mean - 0.5 == pytest.approx(gap, rel=1e-7, abs=1e-16)
+    theta = theta_moments(alpha)
+    assert theta.mean - 0.5 == pytest.approx(gap, rel=1e-7, abs=1e-16)
+    assert theta.var == pytest.approx(1 / (8 * alpha + 4) - gap**2, rel=1e-6)
     assert min_lam_sq(alpha) == pytest.approx(0.25 - gap + 1 / (8 * alpha + 4), rel=1e-12)
     if alpha < 1e12:  # beyond, alpha_for says inf
         assert alpha_for(min_lam_sq(alpha)) == pytest.approx(alpha, rel=1e-4)

@@ -290,6 +290,24 @@ def test_theorem_h1_reassembles_the_mixed_points_and_the_objective(k, alpha):
     assert_close(reversion.objective(loss), expected, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("alpha", [400.0, 600.0, 1e4, 1e8, 1e12])
+def test_the_two_theorems_agree_at_large_alpha_and_end_at_one_half(alpha):
+    x, y, f = points(5, 2), one_hot(5, 3), mlp(2, 3)
+    h = theory.LOSSES["cross_entropy"]
+
+    def loss(inputs, targets):
+        outputs = f(inputs)
+        return h(outputs) - (targets * outputs).sum(-1)
+
+    partners = theory.local_distributions(x, 2)
+    reverted = theory.mean_reversion(x, y, 2, alpha).objective(loss)
+    for form in ("pairs", "local"):
+        assert_close(theory.objective(f, x, y, partners, alpha, form=form), reverted, rtol=1e-9, atol=1e-12)
+    at_half = theory.objective(f, x, y, partners, math.inf)
+    # The first correction is that of a law of variance 1 / (8 alpha + 4), and far below 1 for this network.
+    assert abs(float(reverted - at_half)) < 10 / (8 * alpha + 4)
+
+
 @pytest.mark.parametrize("alpha", [0.4, 3.0])
 def test_the_perturbations_have_zero_mean_and_the_covariances_of_lemma_h2(alpha):
     x, y = points(6, 2), one_hot(6, 3)
@@ -342,6 +360,8 @@ def test_the_mean_of_theorem_h1_is_that_of_d_only_after_averaging_over_gamma():
     assert gap.max() > 0.5
     mixup = theory.mean_reversion(x, y, 1, 1.0)
     assert_close(mixup.x_bar[:, 0], x.mean(0).expand(6, 2))
+    every = theory.mean_reversion(x, y, 6, 1.0)
+    assert_close(every.x_bar[0], theory.local_distributions(x, 6) @ x)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +370,7 @@ def test_the_mean_of_theorem_h1_is_that_of_d_only_after_averaging_over_gamma():
         (lambda: theory.local_distributions(points(5, 2), 6), "k must be between 1 and the number of points 5, got 6"),
         (lambda: theory.local_distributions(points(60, 2), 30), "draws"),
         (lambda: theory.local_distributions(points(5, 2), 2, draws=0), "draws must be >= 1, got 0"),
+        (lambda: theory.local_distributions(points(7, 2), 5, draws=1, generator=generator()), "draws=1 left . of 7"),
         (lambda: theory.local_distribution(points(5, 2), 2, 5, draws=9), "index must be between 0 and 4, got 5"),
         (lambda: theory.local_distribution(points(5, 2), 2, 0, draws=0), "draws must be >= 1, got 0"),
         (lambda: theory.local_distributions(torch.arange(6).view(3, 2), 2), "floating-point"),

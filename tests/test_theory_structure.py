@@ -277,6 +277,23 @@ def test_the_flow_costs_what_an_assignment_of_repeated_centres_costs(m, d):
         assert (flow.numpy() * sq_distance).sum() == pytest.approx(cost[linear_sum_assignment(cost)].sum())
 
 
+@pytest.mark.parametrize("near", [1e-2, 1e-3, 2e-4])
+def test_the_flow_is_optimal_among_centres_of_unequal_distances(near):
+    g = generator()
+    centres = tensor([[0.0], [near], [1.0]])
+    counts = [theory.cluster_counts(torch.randint(3, (50, 30), generator=g), 3) for _ in range(2)]
+    balls = theory.Balls(centres, 0.99 * theory.exact_up_to(centres))
+    assert balls.radius < near / 4
+    r, s, cross = real_counts(balls, 30, 50, seed=1)
+    assert_close(cross, theory.flow_cross_matches(theory.cluster_flow(r, s, centres)))
+    # On a line the plan is monotone: what goes over a gap is the difference of the masses on one side.
+    flow = theory.cluster_flow(*counts, centres)
+    over = (counts[0] - counts[1]).cumsum(1)
+    assert_close(flow[:, 0, 1:].sum(1) - flow[:, 1:, 0].sum(1), over[:, 0])
+    assert_close(torch.minimum(flow[:, 0, 1:].sum(1), flow[:, 1:, 0].sum(1)), torch.zeros(50, dtype=torch.int64))
+    assert_close(torch.minimum(flow[:, :2, 2].sum(1), flow[:, 2, :2].sum(1)), torch.zeros(50, dtype=torch.int64))
+
+
 def test_flows_come_in_any_batch_shape():
     labels = torch.randint(3, (2, 3, 4, 10), generator=generator())
     r = theory.cluster_counts(labels, 3)
@@ -406,6 +423,8 @@ def test_every_public_name_is_documented(name):
         (lambda: theory.study_support(theory.torus(1), [1, 2], pairs=8).slope(2), "from_k must leave at least two"),
         (lambda: theory.cluster_flow(torch.tensor([1, 2]), torch.tensor([1, 1]), line(2)), "same number of points"),
         (lambda: theory.cluster_flow(torch.tensor([1, 2]), torch.tensor([1, 2]), line(3)), "the 3 clusters"),
+        (lambda: theory.cluster_flow(torch.ones(3), torch.ones(3), tensor([[0.0], [5e-5], [1.0]])), "Merge close ones"),
+        (lambda: theory.exact_up_to(tensor([[0.0], [1.0], [0.0]])), "Merge equal ones"),
         (lambda: theory.exact_up_to(line(1)), "centres must be between 2 and 6 points, got 1"),
         (lambda: theory.exact_up_to(line(7)), "centres must be between 2 and 6 points, got 7"),
         (lambda: theory.expected_imbalance(4, tensor([0.5, 0.6])), "masses must be probabilities"),

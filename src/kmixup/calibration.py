@@ -80,7 +80,7 @@ class Calibration:
 def matched_sq_distance(x: Any, k: int, *, pairs: int = 4096, generator: torch.Generator | None = None) -> Estimate:
     r"""Mean squared distance of matched points of two independent k-samples: :math:`D_k = E\,W_2^2`.
 
-    Independent samples can share points, which cost nothing. Within a batch they cannot: `calibrate` measures that.
+    Independent samples can share points, which lowers the cost. Within a batch they cannot: `calibrate` measures that.
 
     Args:
         x: Data, shape ``[N, ...]`` with N >= k; samples are flattened.
@@ -217,11 +217,13 @@ def algorithm_1(
         alpha: The alpha of mixup, > 0.
         trials: Draws N: pairs of points, ``N / k`` pairs of k-samples, and values of lam.
         c: Growth factor, > 1: alpha_k overshoots by up to this factor.
-        gamma: Largest alpha_k; reaching it is reported as not attainable.
+        gamma: Where alpha_k stops to grow; its last step may go beyond. At an alpha_k that is larger, or does not reach
+            xi, the calibration is not attainable.
         generator: Source of randomness; default: torch's global generator.
 
     Returns:
-        The calibration, with the Monte Carlo mean distances.
+        The calibration, with the Monte Carlo mean distances. Its ``alpha_interval`` is that of the closed form at the
+        distances of the k-samples: what the other draws and the steps of c add is not in it.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -247,12 +249,13 @@ def algorithm_1(
         lam = rng.beta(alpha, alpha, trials)
         return float((np.minimum(lam, 1 - lam) ** 2).mean())
 
-    target = sq_distance * sampled_moment(alpha)
     alpha_k, moment = alpha, sampled_moment(alpha)
+    target = sq_distance * moment
     while moment * matched.mean < target and alpha_k < gamma:
         alpha_k *= c
         moment = sampled_moment(alpha_k)
-    return _calibration(k, alpha, "exact", alpha_k, moment * matched.mean >= target, sq_distance, matched, gamma)
+    attainable = alpha_k <= gamma and moment * matched.mean >= target
+    return _calibration(k, alpha, "exact", alpha_k, attainable, sq_distance, matched, gamma)
 
 
 def _calibration(

@@ -193,7 +193,9 @@ def theta_moments(alpha: float) -> ThetaMoments:
         mean = 0.5 + math.sqrt(2 / math.pi * _variance(alpha))
     else:
         mean = 0.5 + math.exp(-alpha * math.log(4) - math.log(alpha) - float(betaln(alpha, alpha)))
-    return ThetaMoments(mean, max(0.0, nu_sq - (1 - mean) ** 2), nu_sq)
+    # Both are exact: the first keeps its digits where theta is near 1, the second where it is near 1/2.
+    var = nu_sq - (1 - mean) ** 2 if alpha < 1 else _variance(alpha) - (mean - 0.5) ** 2
+    return ThetaMoments(mean, max(0.0, var), nu_sq)
 
 
 def local_lam_moments(alpha: float) -> tuple[float, float]:

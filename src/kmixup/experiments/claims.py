@@ -195,7 +195,7 @@ def _asked(claim: Claim, settings: Trial) -> list[str]:
 
 
 def _arm(cell: Cell, errors: Mapping[int, float | None], published: float | None) -> Arm:
-    half, n = cell.published.confidence, cell.trials
+    half, n = cell.published.confidence, cell.printed_trials
     spread = None if half is None or n < 2 else half * math.sqrt(n) / float(special.stdtrit(n - 1, 0.975))
     return Arm(errors, published, spread, cell.settings.id)
 

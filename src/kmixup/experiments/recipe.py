@@ -30,12 +30,14 @@ class Published(Strict):
         error: Test error.
         xi: The xi printed above the column.
         confidence: The half width that the caption gives.
+        trials: How many trials it is the mean of; None if as many as the recipe has.
         attack: Error under FGSM, by epsilon in 1/255.
     """
 
     error: float | None = None
     xi: float | None = None
     confidence: float | None = None
+    trials: int | None = Field(default=None, ge=1)
     attack: dict[str, float] = Field(default={})
 
 
@@ -109,6 +111,11 @@ class Cell:
 
     def __post_init__(self) -> None:
         _ = self.settings
+
+    @property
+    def printed_trials(self) -> int:
+        """How many trials the published number is the mean of."""
+        return self.published.trials or self.trials
 
     @cached_property
     def settings(self) -> Trial:

@@ -141,7 +141,7 @@ def _duels(recipe: Recipe, by_cell: _ByCell) -> list[tuple[str, Duel]]:
             ours = {side: errors[id_] for side, id_ in zip(("one", "other"), ids, strict=True) if id_ in errors}
             printed = one.published
             if printed.error is not None and ours:
-                place = Place(one.settings.dataset, printed.error, one.trials, printed.confidence, ours)
+                place = Place(one.settings.dataset, printed.error, one.printed_trials, printed.confidence, ours)
                 (reference if ids[0] == ids[1] else touched).append(place)
         duel = compare("one", "other", touched, reference)
         found += [(name, duel)] if duel is not None else []
@@ -151,4 +151,11 @@ def _duels(recipe: Recipe, by_cell: _ByCell) -> list[tuple[str, Duel]]:
 def _variants(recipe: Recipe) -> dict[str, Recipe]:
     readings = {name.replace("-", " "): recipe.read_as(name) for name in READINGS}
     plain = {f"{name}, plain distance": read.override(metric="euclidean") for name, read in readings.items()}
-    return {name: read for name, read in {**readings, **plain}.items() if name != AS_TRAINED.replace("-", " ")}
+    found: dict[str, Recipe] = {}
+    told = [_ids(recipe.read_as(AS_TRAINED))]
+    for name, read in {**readings, **plain}.items():
+        # Of a recipe that has the plain distance anyway, both are one.
+        if _ids(read) not in told:
+            found[name] = read
+            told.append(_ids(read))
+    return found

@@ -6,18 +6,16 @@ along the directions :math:`r - x_i`, so no gradient matrix and no Hessian is ev
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from scipy.special import roots_jacobi
 from torch import Tensor
 
 from kmixup.lam import local_lam_moments
+from kmixup.theory.quadrature import lam_rule
 
 Model = Callable[[Tensor], Tensor]
 Loss = Literal["cross_entropy", "logistic", "squared"] | Callable[[Tensor], Tensor]
@@ -82,7 +80,8 @@ def expand(f: Model, x: Tensor, y: Tensor, partners: Tensor, loss: Loss = "cross
 
     Exact when h is quadratic and f linear. Otherwise the remainder at fixed lam is of third order in 1 - lam for a
     thrice differentiable model; its mean over lam shrinks with the perturbations r - x_i, not with alpha (see
-    `local_lam_moments`).
+    `local_lam_moments`). Against R_2 and R_3 it is small where all partners are close: on clusters far apart a larger k
+    makes matches that cross rarer, not shorter, and both shrink alike.
 
     Args:
         f: Twice differentiable model, ``[B, ...] -> [B, C]`` or ``[B]``, one sample at a time: put modules with
@@ -200,20 +199,9 @@ def objective(
     """
     if form not in ("pairs", "local"):
         raise ValueError(f"form must be 'pairs' or 'local', got {form!r}.")
-    lams, weights = _beta_quadrature(alpha, own=1 if form == "local" else 0, nodes=nodes)
+    lams, weights = lam_rule(alpha, own=1 if form == "local" else 0, nodes=nodes)
     values = [objective_at(f, x, y, partners, lam, loss, mix_targets=form == "pairs") for lam in lams]
     return torch.stack([weight * value for weight, value in zip(weights, values, strict=True)]).sum()
-
-
-def _beta_quadrature(alpha: float, *, own: int, nodes: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights for the mean over lam ~ Beta(alpha + own, alpha)."""
-    local_lam_moments(alpha)  # refuses a bad alpha
-    if alpha == 0:
-        return ([1.0], [1.0]) if own else ([0.0, 1.0], [0.5, 0.5])
-    if math.isinf(alpha):
-        return [0.5], [1.0]
-    t, weights = roots_jacobi(nodes, alpha - 1, alpha - 1 + own)
-    return ((1 + t) / 2).tolist(), (weights / np.sum(weights)).tolist()
 
 
 def _h(loss: Loss) -> Callable[[Tensor], Tensor]:

@@ -18,6 +18,7 @@ from kmixup.cost import cost_matrix
 
 _MAX_CLUSTERS = 6
 _PLANS = 64  # solved at once
+_SCALES = 1e-4  # of the smallest distance of centres to the largest: below, costs are lost in the solver's tolerance
 
 
 def cluster_flow(r: Tensor, s: Tensor, centres: Tensor) -> Tensor:
@@ -39,7 +40,8 @@ def cluster_flow(r: Tensor, s: Tensor, centres: Tensor) -> Tensor:
         F, int64, shape ``[..., m, m]``. Off its diagonal are the matches that cross.
 
     Raises:
-        ValueError: If the shapes do not fit or r and s have different sums.
+        ValueError: If the shapes do not fit, r and s have different sums, or two centres are ten thousand times closer
+            than two others.
 
     Paper: Lemma 3.3.
     """
@@ -51,6 +53,8 @@ def cluster_flow(r: Tensor, s: Tensor, centres: Tensor) -> Tensor:
         )
     sq_distance = cost_matrix(centres.double(), centres.double())
     cost = (sq_distance / sq_distance.max().clamp_min(1e-300)).numpy().ravel()
+    if (cost[cost > 0] < _SCALES**2).any():
+        raise ValueError(f"centres must not be more than {1 / _SCALES:.0e} times closer than others. Merge close ones.")
     edge = np.arange(m * m)
     ends = np.concatenate([edge // m, m + edge % m])
     constraints = coo_array((np.ones(2 * m * m), (ends, np.tile(edge, 2))))
@@ -60,7 +64,8 @@ def cluster_flow(r: Tensor, s: Tensor, centres: Tensor) -> Tensor:
         # One program for many plans: most of a small one's time is its set-up.
         program = block_diag([constraints] * len(part), format="csr")
         # The constraint matrix is totally unimodular: the simplex method ends at a whole-numbered plan.
-        plan = linprog(np.tile(cost, len(part)), A_eq=program, b_eq=part.flatten().numpy(), method="highs-ds").x
+        supply, options = part.flatten().numpy(), {"dual_feasibility_tolerance": 1e-10}
+        plan = linprog(np.tile(cost, len(part)), A_eq=program, b_eq=supply, method="highs-ds", options=options).x
         whole = np.rint(plan)
         assert np.abs(plan - whole).max() < 1e-6
         flows.append(torch.from_numpy(whole.astype(np.int64)).view(-1, m, m))
@@ -94,7 +99,7 @@ def exact_up_to(centres: Tensor) -> float:
         The largest such radius, in units of the data.
 
     Raises:
-        ValueError: If there are fewer than two or more than six clusters, whose cycles would be too many.
+        ValueError: If two centres are one point, or there are not two to six, for more have too many cycles.
 
     Paper: Lemma 3.3.
     """
@@ -102,6 +107,8 @@ def exact_up_to(centres: Tensor) -> float:
     if not 2 <= m <= _MAX_CLUSTERS:
         raise ValueError(f"centres must be between 2 and {_MAX_CLUSTERS} points, got {m}: all cycles are enumerated.")
     d = cost_matrix(centres.double(), centres.double(), "euclidean").numpy()
+    if not d[~np.eye(m, dtype=bool)].all():
+        raise ValueError("centres must differ from each other. Merge equal ones.")
     smallest = math.inf
     for length in range(2, m + 1):
         orders = np.array([rows for rows in permutations(range(m), length) if rows[0] == min(rows)])
@@ -110,7 +117,7 @@ def exact_up_to(centres: Tensor) -> float:
         next_rows, next_columns = np.roll(rows, -1, 1), np.roll(columns, -1, 1)
         removed, added = d[rows, columns], d[rows, next_columns]
         gain = (removed**2).sum(1) - (added**2).sum(1)
-        pays = gain > 1e-9 * d.max() ** 2
+        pays = gain > 1e-9 * (removed**2 + added**2).sum(1)
         removed, added, gain = removed[pays], added[pays], gain[pays]
         detour = (d[rows, next_rows].sum(1) + d[columns, next_columns].sum(1))[pays]
         by_detour = (np.sqrt(detour**2 + 4 * length * gain) - detour) / (4 * length)

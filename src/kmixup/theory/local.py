@@ -86,14 +86,14 @@ def local_distributions(
         x: Data, shape ``[N, ...]``; samples are flattened.
         k: Points per k-subset, between 1 and N.
         draws: None enumerates all pairs of k-subsets. Otherwise the least number of pairs to sample: an entry D has a
-            standard error of about ``sqrt(D N / (2 k draws))``.
+            standard error of about ``sqrt(D N / (2 k draws))``, up to sqrt(2) times that on the diagonal.
         generator: Source of randomness when sampling; default: torch's global generator.
 
     Returns:
         ``D``, float64, shape ``[N, N]``: ``D[i, j]`` is the probability that i is mixed with j.
 
     Raises:
-        ValueError: If k or draws is out of range, or there is too much to enumerate.
+        ValueError: If k or draws is out of range, there is too much to enumerate, or a point is in none of the draws.
 
     Paper: Section 4, the locally-informed distribution D_i.
     """
@@ -114,7 +114,10 @@ def local_distributions(
         partner = zeta.gather(1, match_blocks(points[gamma], points[zeta], k))
         counts += _count(gamma, partner, n)
     counts += counts.T.clone()  # (zeta, gamma) is as likely as (gamma, zeta), and matched alike
-    return counts / counts.sum(1, keepdim=True)
+    drawn = counts.sum(1, keepdim=True)
+    if (missed := int((drawn == 0).sum())) > 0:
+        raise ValueError(f"draws={draws} left {missed} of {n} points out of every k-subset. Draw more.")
+    return counts / drawn
 
 
 def local_distribution(

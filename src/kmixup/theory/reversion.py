@@ -2,17 +2,15 @@ r"""Theorem H.1 and Lemma H.2: k-mixup as a step towards a local mean, followed 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.special import roots_jacobi
 from torch import Tensor
 
 from kmixup.lam import ThetaMoments, theta_moments
 from kmixup.theory.local import Couplings, all_couplings
+from kmixup.theory.quadrature import theta_rule
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class MeanReversion:
         Paper: Theorem H.1.
         """
         total = torch.zeros((), dtype=self.x.dtype)
-        for theta, weight in zip(*_theta_quadrature(self.alpha, nodes), strict=True):
+        for theta, weight in zip(*theta_rule(self.alpha, nodes), strict=True):
             delta, epsilon = self.perturbations(theta)
             inputs, targets = self.x_tilde.unsqueeze(1) + delta, self.y_tilde.unsqueeze(1) + epsilon
             total = total + weight * loss(inputs.flatten(0, 2), targets.flatten(0, 2)).mean()
@@ -147,14 +145,3 @@ def mean_reversion(x: Tensor, y: Tensor, k: int, alpha: float) -> MeanReversion:
     x_tilde = x_bar + theta.mean * (x[couplings.gamma] - x_bar)
     y_tilde = y_bar + theta.mean * (y[couplings.gamma] - y_bar)
     return MeanReversion(alpha, couplings, x, y, theta, x_bar, y_bar, x_tilde, y_tilde)
-
-
-def _theta_quadrature(alpha: float, nodes: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights for the mean over theta: the singular end at 1 is in the Jacobi weight, the rest is smooth."""
-    if alpha == 0 or math.isinf(alpha):
-        return [1.0 if alpha == 0 else 0.5], [1.0]
-    t, weights = roots_jacobi(nodes, alpha - 1, 0)
-    theta = (3 + t) / 4
-    log_weights = np.log(weights) + (alpha - 1) * np.log(theta)
-    weights = np.exp(log_weights - log_weights.max())
-    return theta.tolist(), (weights / weights.sum()).tolist()

@@ -183,12 +183,13 @@ def study_support(
 
 
 def matching_rate(k: Tensor, dim: int) -> Tensor:
-    r"""Order of :math:`E\,W_2^2` between two k-samples of a smooth positive density on a connected manifold.
+    r"""Order of :math:`E\,W_2^2` between two k-samples of a smooth positive density on a compact connected manifold.
 
     .. math:: k^{-1} \ (d = 1), \qquad k^{-1} \log k \ (d = 2), \qquad k^{-2/d} \ (d \ge 3)
 
     The proof of Proposition 3.2 takes :math:`k^{-2/d}` in every dimension, which is too fast for d = 1 and, by a
-    logarithm, for d = 2. (On several clusters no dimension does better than :math:`k^{-1/2}`, by Theorem 3.4.)
+    logarithm, for d = 2. (On several clusters no dimension does better than :math:`k^{-1/2}`, by Theorem 3.4; where the
+    support is not compact, heavy tails are slower still.)
 
     Args:
         k: Sample sizes, > 1.
