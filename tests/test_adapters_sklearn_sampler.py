@@ -58,6 +58,34 @@ def test_the_squared_error_of_mixed_targets_has_the_gradient_of_the_two_target_l
     torch.testing.assert_close(torch.autograd.grad(merged, beta), torch.autograd.grad(two, beta))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, np.int64, list, pd.Series, lambda y: pd.Series(y.astype(int)), pl.Series])
+def test_whole_numbers_are_continuous_targets_where_one_says_so(kind: Any) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    sampler = KMixupSampler(k=4, targets="continuous", random_state=0)
+    assert (y == np.floor(y)).all()
+    _, targets, weight = sampler.fit_resample(x, kind(y))
+    expected = KMixupSampler(k=4, random_state=0).fit_resample(x, y + 0.5)
+    np.testing.assert_allclose(np.asarray(targets) + 0.5, expected[1])
+    np.testing.assert_array_equal(weight, expected[2])
+    with pytest.raises(ValueError, match=r'targets="continuous" needs numbers, got y of <U1'):
+        sampler.fit_resample(x, np.full(len(x), "a"))
+    with pytest.raises(ValueError, match="targets must be auto, classes or continuous, got 'regression'"):
+        KMixupSampler(targets="regression").fit_resample(x, y)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_estimator_in_vicinal_decides_what_whole_numbers_are() -> None:
+    x, y = load_diabetes(return_X_y=True)
+    trees = GradientBoostingRegressor(loss="absolute_error", n_estimators=10, random_state=0)  # else both ways are one
+    sampler = KMixupSampler(k=4, random_state=0)
+    fractional, whole = (Vicinal(trees, sampler).fit(x, y + shift).predict(x) for shift in (0.5, 0.0))
+    np.testing.assert_allclose(fractional, whole + 0.5)
+    kept = Vicinal(trees, KMixupSampler(k=4, targets="classes", random_state=0)).fit(x, y).predict(x)
+    assert np.abs(kept - whole).max() > 0.1
+    assert sampler.targets == "auto"
+    halves = Vicinal(DecisionTreeClassifier(), sampler).fit(x, (y > 100) * 1.0)
+    assert halves.sampler_.targets == "classes"
+
+
 @pytest.mark.parametrize("lam_per", ["batch", "block", "sample"])
 def test_each_pair_of_different_labels_gives_two_rows_and_the_total_weight_is_kept(lam_per: Any) -> None:
     x, y = iris()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
@@ -40,7 +40,8 @@ class KMixupSampler(BaseEstimator):
 
     A weighted loss on these rows is the two-target mixup loss. The two rows of a pair with equal labels are one row
     with the sum of the weights, and rows of weight 0 are left out, so alpha = 0 returns the data. Continuous targets
-    are mixed instead: one row, the weighted mean of the two targets, which has the same squared-error minimiser.
+    are mixed instead: one row, the weighted mean of the two targets, which has the same squared-error minimiser. (For
+    another loss of a regression, ``targets="classes"`` keeps the two rows, and the loss the two-target one.)
 
     Categories are never averaged: each of the two rows takes the category of the sample whose label it carries, and a
     pair whose categories differ stays two rows, whatever its targets. In a frame, columns of type category, string or
@@ -56,6 +57,8 @@ class KMixupSampler(BaseEstimator):
         lam_per: One lam per ``"block"`` of k, per ``"sample"``, or one for all (``"batch"``).
         draws: How many times the whole data set is mixed anew; the results are stacked.
         keep_original: Whether the data as they are come first, with their own weights, as one draw more.
+        targets: Whether targets are ``"classes"`` (or labels, or values to be kept as they are) or ``"continuous"``;
+            ``"auto"``: continuous if floating point and not all whole numbers. `Vicinal` asks its estimator instead.
         categorical_features: Further columns that hold categories, such as integer codes: names, numbers or a mask, as
             in imbalanced-learn's SMOTENC.
         standardize: Match on columns scaled to unit variance, a category counting as much as a number. The mixed rows
@@ -81,6 +84,7 @@ class KMixupSampler(BaseEstimator):
         lam_per: LamPer = "block",
         draws: int = 1,
         keep_original: bool = False,
+        targets: Literal["auto", "classes", "continuous"] = "auto",
         categorical_features: Sequence[Any] | str | None = None,
         standardize: bool = True,
         random_state: Any = None,
@@ -92,6 +96,7 @@ class KMixupSampler(BaseEstimator):
         self.lam_per: LamPer = lam_per
         self.draws = draws
         self.keep_original = keep_original
+        self.targets: Literal["auto", "classes", "continuous"] = targets
         self.categorical_features = categorical_features
         self.standardize = standardize
         self.random_state = random_state
@@ -118,7 +123,9 @@ class KMixupSampler(BaseEstimator):
         weight = row_weights(sample_weight, numbers)
         kept = np.flatnonzero(weight > 0)
         numbers, codes, target, weight = numbers[kept], codes[kept], target[kept], weight[kept]
-        continuous = target.dtype.kind == "f" and bool((target != np.floor(target)).any())  # scikit-learn's rule
+        continuous = self._continuous(target)
+        if continuous:  # integers cannot hold a mean
+            target, y = target * 1.0, y * 1.0 if hasattr(y, "dtype") else y
 
         points, metric = points_to_match(numbers, codes, self.metric, standardize=self.standardize)
         mixer = KMixup(
@@ -176,6 +183,16 @@ class KMixupSampler(BaseEstimator):
             target = column_or_1d(target, warn=True)
         return numbers, category_codes(table, categories), target
 
+    def _continuous(self, target: np.ndarray) -> bool:
+        if self.targets not in ("auto", "classes", "continuous"):
+            raise ValueError(f"targets must be auto, classes or continuous, got {self.targets!r}.")
+        if self.targets == "continuous" and target.dtype.kind not in "iuf":
+            raise ValueError(
+                f'targets="continuous" needs numbers, got y of {target.dtype}. Convert it, or use targets="classes".'
+            )
+        fractional = target.dtype.kind == "f" and bool((target != np.floor(target)).any())  # scikit-learn's rule
+        return self.targets == "continuous" or (self.targets == "auto" and fractional)
+
 
 def _mixed(plan: MixPlan, numbers: Any) -> Any:
     if not sparse.issparse(numbers):
@@ -219,7 +236,8 @@ class Vicinal(MetaEstimatorMixin, BaseEstimator):
     their rows, and prediction and scoring see the data as they are.
 
     Args:
-        estimator: Classifier or regressor whose ``fit`` takes ``sample_weight``.
+        estimator: Classifier or regressor whose ``fit`` takes ``sample_weight``; which of the two decides about the
+            targets, where the sampler's ``targets`` are ``"auto"``.
         sampler: The sampler; default ``KMixupSampler()``.
 
     Attributes:
@@ -251,6 +269,8 @@ class Vicinal(MetaEstimatorMixin, BaseEstimator):
         """
         _refuse_without_weights(self.estimator)
         self.sampler_ = KMixupSampler() if self.sampler is None else clone(self.sampler)
+        if self.sampler_.targets == "auto" and (is_regressor(self.estimator) or is_classifier(self.estimator)):
+            self.sampler_.targets = "continuous" if is_regressor(self.estimator) else "classes"
         mixed, labels, weight = self.sampler_.fit_resample(X, y, sample_weight)
         self.estimator_ = clone(self.estimator)
         self.estimator_.fit(mixed, labels, sample_weight=weight, **fit_params)
