@@ -145,6 +145,7 @@ def points_to_match(
     if sparse.issparse(numbers):
         scaled = StandardScaler(with_mean=False).fit_transform(numbers) if standardize else numbers
         return torch.arange(numbers.shape[0], dtype=torch.float64).unsqueeze(1), _between_rows(scaled, metric)
+    numbers = np.where(np.isnan(numbers).all(0), 0.0, numbers)  # a column without a value has no mean and no spread
     points = np.asarray(StandardScaler().fit_transform(numbers)) if standardize else numbers
     missing = np.isnan(points)
     if missing.any():  # a missing value says nothing about distance: it stands at the mean of its column
