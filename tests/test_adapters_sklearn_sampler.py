@@ -98,12 +98,23 @@ def test_each_pair_of_different_labels_gives_two_rows_and_the_total_weight_is_ke
     np.testing.assert_allclose(weight.sum(), len(x))
 
 
-def test_alpha_zero_returns_the_data_with_weight_one() -> None:
+@pytest.mark.parametrize("draws", [1, 2])
+def test_alpha_zero_returns_the_data_with_their_weights_divided_among_the_draws(draws: int) -> None:
     x, y = iris()
-    mixed, labels, weight = KMixupSampler(alpha=0, draws=2).fit_resample(x, y)
-    np.testing.assert_array_equal(mixed, np.concatenate([x, x]))
-    np.testing.assert_array_equal(labels, np.concatenate([y, y]))
-    np.testing.assert_array_equal(weight, 1.0)
+    mixed, labels, weight = KMixupSampler(alpha=0, draws=draws).fit_resample(x, y)
+    np.testing.assert_array_equal(mixed, np.concatenate([x] * draws))
+    np.testing.assert_array_equal(labels, np.concatenate([y] * draws))
+    np.testing.assert_array_equal(weight, 1 / draws)
+
+
+@pytest.mark.parametrize("options", [{"draws": 3}, {"keep_original": True}, {"draws": 2, "keep_original": True}])
+def test_draws_and_the_original_rows_do_not_weaken_the_regularisation_of_an_estimator(options: Any) -> None:
+    x, y = iris()
+    alone = LogisticRegression(C=0.1, max_iter=1000, tol=1e-10)
+    unmixed = Vicinal(alone, KMixupSampler(alpha=0, **options)).fit(x, y).estimator_
+    np.testing.assert_allclose(unmixed.coef_, alone.fit(x, y).coef_, atol=1e-5)
+    _, _, weight = KMixupSampler(k=4, random_state=0, **options).fit_resample(x, y)
+    np.testing.assert_allclose(weight.sum(), len(x))
 
 
 def test_one_hot_blocks_still_sum_to_one() -> None:
@@ -321,6 +332,15 @@ def test_a_mixed_value_is_missing_where_either_is() -> None:
         Vicinal(LogisticRegression(), KMixupSampler(k=4)).fit(numbers, y)
 
 
+def test_a_column_without_a_value_changes_no_match() -> None:
+    x, y = iris()
+    rows, _, weight = KMixupSampler(k=4, random_state=0).fit_resample(np.column_stack([x, np.full(len(x), np.nan)]), y)
+    expected, _, expected_weight = KMixupSampler(k=4, random_state=0).fit_resample(x, y)
+    np.testing.assert_array_equal(rows[:, :4], expected)
+    np.testing.assert_array_equal(weight, expected_weight)
+    assert np.isnan(rows[:, 4]).all()
+
+
 def test_missing_categories_are_categories_of_their_own() -> None:
     frame, y = people()
     town = frame.town.astype(object).where(frame.income > -1, None).astype("string")
@@ -380,13 +400,13 @@ def test_without_a_number_there_is_nothing_to_mix() -> None:
         KMixupSampler(categorical_features=[0]).fit_resample(sparse.eye_array(300).tocsr(), y)
 
 
-def test_the_original_rows_can_come_first_with_their_weights() -> None:
+def test_the_original_rows_can_come_first_with_half_of_the_weights() -> None:
     x, y = iris()
     given = np.random.default_rng(0).integers(0, 3, len(x)).astype(float)
     rows, labels, weight = KMixupSampler(k=4, keep_original=True, random_state=0).fit_resample(x, y, given)
     mixed = KMixupSampler(k=4, random_state=0).fit_resample(x, y, given)
     present = given > 0
-    for got, own, added in zip((rows, labels, weight), (x, y, given), mixed, strict=True):
+    for got, own, added in zip((rows, labels, 2 * weight), (x, y, given), mixed, strict=True):
         np.testing.assert_array_equal(got, np.concatenate([own[present], added]))
 
 

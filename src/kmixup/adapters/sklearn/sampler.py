@@ -38,10 +38,12 @@ class KMixupSampler(BaseEstimator):
     .. math:: (\tilde x_i, y_i) \text{ with weight } \lambda_i w_i, \qquad
         (\tilde x_i, y_{\sigma(i)}) \text{ with weight } (1 - \lambda_i)\, w_{\sigma(i)}
 
-    A weighted loss on these rows is the two-target mixup loss. The two rows of a pair with equal labels are one row
-    with the sum of the weights, and rows of weight 0 are left out, so alpha = 0 returns the data. Continuous targets
-    are mixed instead: one row, the weighted mean of the two targets, which has the same squared-error minimiser. (For
-    another loss of a regression, ``targets="classes"`` keeps the two rows, and the loss the two-target one.)
+    A weighted loss on these rows is the two-target mixup loss, and their weights sum to those of the data: with several
+    draws (and the data themselves) each has its share, so that an estimator is regularised as it is alone. The two rows
+    of a pair with equal labels are one row with the sum of the weights, and rows of weight 0 are left out, so alpha = 0
+    returns the data. Continuous targets are mixed instead: one row, the weighted mean of the two targets, which has the
+    same squared-error minimiser. (For another loss of a regression, ``targets="classes"`` keeps the two rows, and the
+    loss the two-target one.)
 
     Categories are never averaged: each of the two rows takes the category of the sample whose label it carries, and a
     pair whose categories differ stays two rows, whatever its targets. In a frame, columns of type category, string or
@@ -55,8 +57,8 @@ class KMixupSampler(BaseEstimator):
         metric: Cost of a pair, see `kmixup.KMixup`.
         pairing: ``"roll"`` or ``"shuffle"``, see `kmixup.KMixup`.
         lam_per: One lam per ``"block"`` of k, per ``"sample"``, or one for all (``"batch"``).
-        draws: How many times the whole data set is mixed anew; the results are stacked.
-        keep_original: Whether the data as they are come first, with their own weights, as one draw more.
+        draws: How many times the whole data set is mixed anew; the results are stacked, and share the weights.
+        keep_original: Whether the data as they are come first, as one draw more.
         targets: Whether targets are ``"classes"`` (or labels, or values to be kept as they are) or ``"continuous"``;
             ``"auto"``: continuous if floating point and not all whole numbers. `Vicinal` asks its estimator instead.
         categorical_features: Further columns that hold categories, such as integer codes: names, numbers or a mask, as
@@ -146,7 +148,7 @@ class KMixupSampler(BaseEstimator):
         mixed, sources, labels, weights = zip(*parts, strict=True)
         stacked = sparse.vstack(mixed, format="csr") if sparse.issparse(numbers) else np.concatenate(mixed)
         rows = mixed_table(table, kept[np.concatenate(sources)], stacked, self.categorical_features_)
-        return rows, like(y, np.concatenate(labels)), np.concatenate(weights)
+        return rows, like(y, np.concatenate(labels)), np.concatenate(weights) / len(parts)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
