@@ -42,6 +42,17 @@ def test_an_exact_value_has_no_width_and_a_single_draw_no_end():
     assert Estimate.of([3.0]).interval() == (-math.inf, math.inf)
 
 
+@pytest.mark.parametrize(("level", "enough"), [(0.9, 5), (0.95, 6), (0.99, 8)])
+@pytest.mark.parametrize("value", [-1.0, 0.1, 1 / 3])
+def test_equal_draws_show_something_where_the_sign_test_does(level, enough, value):
+    for n in range(2, 12):
+        found = Estimate.of([value] * n)
+        assert found.std_error == 0
+        shown = stats.binomtest(n, n).pvalue <= 1 - level
+        assert shown == (n >= enough)
+        assert found.interval(level) == ((found.mean, found.mean) if shown else (-math.inf, math.inf))
+
+
 def test_what_cannot_be_estimated_is_refused():
     with pytest.raises(ValueError, match="at least one draw"):
         Estimate.of([])

@@ -323,11 +323,11 @@ def test_a_run_that_diverged_counts_as_wrong_throughout():
 @pytest.mark.parametrize(
     ("errors", "advice"),
     [
-        ({"k-mixup": [0.10, 0.11, 0.10]}, "Advice: use k-mixup; it beats every rival of equal budget."),
-        ({"k-mixup": [0.40, 0.41, 0.40]}, "Advice: leave k-mixup out here."),
+        ({"k-mixup": [0.10, 0.10, 0.10]}, "Advice: use k-mixup; it beats every rival of equal budget."),
+        ({"k-mixup": [0.40, 0.40, 0.40]}, "Advice: leave k-mixup out here."),
         ({"k-mixup": [0.19, 0.21, 0.20]}, "Advice: no gain on no mixing is shown."),
         (
-            {"k-mixup": [0.10, 0.11, 0.10], "mixup": [0.11, 0.10, 0.10]},
+            {"k-mixup": [0.10, 0.10, 0.10], "mixup": [0.11, 0.10, 0.10]},
             "Advice: k-mixup beats no mixing, but is not shown to beat mixup; take the simpler of these.",
         ),
     ],
@@ -336,6 +336,25 @@ def test_the_advice_rests_on_intervals(errors, advice):
     tuned = made({**{method: [0.20, 0.21, 0.20] for method in SEARCHED}, **errors})
     *_, last = tuned.findings()
     assert last.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("refits", "verdict"), [(2, "no difference is shown"), (5, "no difference is shown"), (6, "a loss")]
+)
+def test_one_difference_over_and_over_shows_something_only_from_six_refits_on(refits, verdict):
+    # One of 28 rows more, of another number each time: equal but for their last digits.
+    errors = {method: [row / 28 for row in range(1, refits + 1)] for method in SEARCHED}
+    tuned = made({**errors, "k-mixup": [(row + 1) / 28 for row in range(1, refits + 1)]})
+    assert {sentence.rpartition(": ")[2] for sentence in list(tuned.findings())[1:-1]} == {f"{verdict}."}
+    low, high = (None, None) if refits < 6 else (pytest.approx(-100 / 28), pytest.approx(-100 / 28))
+    assert json.loads(tuned.to_json())["gains"]["erm"] == {
+        "points": pytest.approx(-100 / 28),
+        "low": low,
+        "high": high,
+        "refits": refits,
+    }
+    _, gains, _ = search_picture(tuned).axes
+    assert len(gains.lines) == 7
 
 
 def test_of_equal_errors_the_higher_likelihood_wins():

@@ -39,7 +39,9 @@ class Estimate:
         n = len(draws)
         if n == 0:
             raise ValueError("values must hold at least one draw, got none.")
-        return cls(float(draws.mean()), float(draws.std()) / math.sqrt(n) if n > 1 else math.inf, n)
+        # From the first draw on: the mean of equal values may differ from them in the last digit.
+        spread = float((draws - draws[0]).std()) if n > 1 else math.inf
+        return cls(float(draws.mean()), spread / math.sqrt(n), n)
 
     @classmethod
     def exact(cls, value: float) -> Estimate:
@@ -49,11 +51,16 @@ class Estimate:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's confidence interval of the mean.
 
+        Draws that are all equal have no spread to judge by: theirs is the interval of the sign test, by which equal
+        draws show something where chance gives them one sign with a probability of 1 - level at most. That takes six
+        of them at 95 %.
+
         Args:
             level: Its probability, in (0, 1).
 
         Returns:
-            Both ends: the value itself if it is exact, the whole line after a single draw.
+            Both ends: the value itself if it is exact or all of enough draws; the whole line after a single draw, or
+            where all of a few are equal.
 
         Raises:
             ValueError: If the level is no probability between 0 and 1.
@@ -62,7 +69,7 @@ class Estimate:
             raise ValueError(f"level must be in (0, 1), got {level}. Use 0.95 for 95 %.")
         if self.n == 0:
             return self.mean, self.mean
-        if self.n == 1:
+        if self.n == 1 or (self.std_error == 0 and 2 ** (1 - self.n) > 1 - level):
             return -math.inf, math.inf
         from scipy.special import stdtrit  # imported where used, as everywhere in the core
 

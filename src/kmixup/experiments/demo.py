@@ -85,7 +85,8 @@ def _difference(ours: Sequence[Run], theirs: Sequence[Run], share: _Share) -> st
     first, second = (
         {run.trial.seed: 100 * value for run in runs if (value := share(run)) is not None} for runs in (ours, theirs)
     )
-    found = [first[seed] - second[seed] for seed in first if seed in second]
+    # Rounded, so that equal differences of shares are equal to the last digit, see `Estimate.interval`.
+    found = [round(first[seed] - second[seed], 9) for seed in first if seed in second]
     if len(found) < 2:
         return f"{found[0]:+.2f}, one seed, which has no interval and shows nothing" if found else "not known"
     estimate = Estimate.of(found)

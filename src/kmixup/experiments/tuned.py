@@ -159,7 +159,8 @@ class Tuned(Strict):
         """
         theirs = {refit.seed: _error(refit) for refit in self.refits[over]}
         found = [100 * (theirs[refit.seed] - _error(refit)) for refit in self.refits[method] if refit.seed in theirs]
-        return self._corrected(found)
+        # Shares of one number of rows: equal differences must not differ in their last digits, see `Estimate.interval`.
+        return self._corrected([round(difference, 9) for difference in found])
 
     def _corrected(self, values: list[float]) -> Estimate:
         share, plain = self.search.trial.validation, Estimate.of(values)

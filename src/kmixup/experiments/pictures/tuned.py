@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
@@ -56,7 +58,10 @@ def _gains(axes: Axes, tuned: Tuned) -> None:
     for place, rival in zip(places, RIVALS, strict=True):
         gain = tuned.gain(rival)
         low, high = gain.interval()
-        axes.plot([low, high], [place, place], color=BLUE)
+        if math.isfinite(low):
+            axes.plot([low, high], [place, place], color=BLUE)
+        else:  # nothing is known: from edge to edge
+            axes.axhline(place, color=BLUE)
         axes.plot(gain.mean, place, "o", color=BLUE)
     axes.axvline(0, color=GREY, linewidth=0.7, linestyle="--")
     axes.set_yticks(places, [f"on {title(rival)}" for rival in RIVALS])
