@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from kmixup import assign, cost_matrix
+from kmixup import KMixup, assign, cost_matrix, match
 from kmixup.cost import METRICS, widest_float
 
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}
@@ -190,6 +190,19 @@ def test_points_of_other_shapes_are_refused_with_both_shapes(x, y):
     )
     with pytest.raises(ValueError, match=f"^{said}$"):
         cost_matrix(torch.zeros(x), torch.zeros(y))
+
+
+def test_a_lazy_sign_is_applied():
+    lazy = torch.randn(6, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)).conj().imag
+    assert lazy.is_neg()
+    plain = lazy.clone()
+    assert torch.equal(cost_matrix(lazy, lazy), cost_matrix(plain, plain))
+    for solve in (assign, match):
+        assert torch.equal(solve(lazy[:4]), solve(plain[:4]))
+    number = torch._neg_view(torch.complex(plain, plain + 1))
+    for x in (lazy, number):
+        plans = [KMixup(2, 1.0, generator=torch.Generator().manual_seed(0)).plan(each) for each in (x, x.clone())]
+        assert torch.equal(plans[0].partner, plans[1].partner)
 
 
 def test_a_function_gives_the_costs_of_x_to_y():

@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision.transforms import v2
 
-from kmixup import KMixup
+from kmixup import KMixup, assign, match
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -96,6 +97,57 @@ def test_a_training_step_compiles_whole_with_the_default_backend():
     torch.testing.assert_close(compiled_loss, F.cross_entropy(model(x.flatten(1)), y))
     compiled_loss.backward()
     assert model.weight.grad is not None
+
+
+# --- function transforms ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:FutureWarning")  # jvp of torch itself uses it
+@pytest.mark.parametrize("options", [{}, {"lam_per": "sample"}, {"within": "label"}, {"metric": torch.cdist}])
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_derivatives_of_torch_func_are_those_of_autograd(k, options):
+    x, y, net = torch.randn(10, 4, generator=generator(1)), torch.arange(10) % 2, torch.nn.Linear(4, 2)
+
+    def loss(parameters, x):
+        x, y_soft = KMixup(k, 1.0, num_classes=2, generator=generator(), **options)(x, y)
+        return F.cross_entropy(torch.func.functional_call(net, parameters, x), y_soft)
+
+    trained = dict(net.named_parameters()), x.clone().requires_grad_()
+    expected = torch.autograd.grad(loss(*trained), [*trained[0].values(), trained[1]])
+    frozen = {name: each.detach() for name, each in net.named_parameters()}
+    to_parameters, to_x = torch.func.grad(loss, argnums=(0, 1))(frozen, x)
+    torch.testing.assert_close((*to_parameters.values(), to_x), expected)
+    (alone,) = torch.func.vjp(lambda parameters: loss(parameters, x), frozen)[1](torch.ones(()))
+    torch.testing.assert_close(alone, to_parameters)
+    _, along = torch.func.jvp(lambda x: loss(frozen, x), (x,), (torch.ones(10, 4),))
+    torch.testing.assert_close(along, to_x.sum())
+
+
+@pytest.mark.parametrize("solve", [assign, match])
+def test_a_matched_cost_has_a_derivative_under_torch_func(solve):
+    cost = torch.rand(3, 5, 5, generator=generator())
+    found = torch.func.grad(lambda cost: cost.gather(-1, solve(cost).unsqueeze(-1)).sum())(cost)
+    torch.testing.assert_close(found, F.one_hot(assign(cost), 5).float())
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
+def test_a_plan_may_be_applied_to_many_batches_by_vmap(lam_per):
+    many, mixer = torch.randn(3, 8, 4, generator=generator()), KMixup(2, 1.0, lam_per=lam_per)
+    for plan, x2 in ((mixer.plan(many[0]), None), (mixer.plan(many[0], many[1]), many[2])):
+        expected = torch.stack([plan.mix(x, x2) for x in many])
+        torch.testing.assert_close(torch.vmap(lambda x, plan=plan, x2=x2: plan.mix(x, x2))(many), expected)
+    assert torch.equal(many, torch.randn(3, 8, 4, generator=generator()))
+
+
+def test_fake_tensors_are_mixed_to_the_shapes_and_types_that_real_ones_get():
+    x, y, mixer = torch.randn(8, 4, dtype=torch.float16), torch.arange(8) % 3, KMixup(2, 1.0, num_classes=3)
+    with FakeTensorMode() as mode:
+        fake = mixer(mode.from_tensor(x), mode.from_tensor(y))
+    for found, expected in zip(fake, mixer(x, y), strict=True):
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+# --- beside other parts of torch --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -49,8 +49,8 @@ def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
     if not cost.dtype.is_floating_point:
         raise ValueError(f"cost must be floating point, got {cost.dtype}. Convert it with cost.float().")
     check_solver(solver)
-    if torch.compiler.is_compiling():
-        return torch.ops.kmixup.assign(cost, solver)
+    if not native.readable(cost):
+        return torch.ops.kmixup.assign(cost.detach(), solver)
     return _assign(cost, solver)
 
 
@@ -90,7 +90,7 @@ def _assign(cost: Tensor, solver: str) -> Tensor:
         solver = "enumerate" if few else "native" if native.available() else "scipy"
     if solver == "enumerate" and k > 8:
         raise ValueError(f"solver 'enumerate' sums k! permutations and takes k <= 8, got k={k}. Use 'auto'.")
-    cost = cost.detach()
+    cost = cost.detach().resolve_neg()
     cost = cost if cost.dtype.itemsize >= 4 else cost.float()
     if solver == "enumerate":
         _refuse_nonfinite(cost)

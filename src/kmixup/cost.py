@@ -54,7 +54,7 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
         return _of_function(metric, x, y)
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)} or a function of (x, y), got {metric!r}.")
-    x, y = _at_least_float32(x), _at_least_float32(y)
+    x, y = (_at_least_float32(points.resolve_neg()) for points in (x, y))
     if native.takes(x, metric) and native.takes(y, metric) and x.dtype == y.dtype:
         return native.costs(x, y, metric)
     with _full_precision(x.device):
@@ -107,7 +107,7 @@ def _sq_norms(x: Tensor) -> Tensor:
 def _sq_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared distances without the compiled core: centred, expanded, and repaired where the expansion cancelled."""
     # In few dimensions close pairs, which cancel, are the rule. To look for them would stall a GPU.
-    if x.shape[-1] <= _FEW or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.shape[-1] <= _FEW or x.device.type != "cpu" or not native.readable(x):
         return _distances(x, y).square()
     # Centre first: far from the origin, |x|^2 + |y|^2 - 2xy loses in float32 the digits that decide the matching.
     centre = x.detach().mean(-2, keepdim=True)

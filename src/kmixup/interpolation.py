@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kmixup.native import readable
 from kmixup.structure import per_row, tensor_of, tv_kind
 
 
@@ -56,7 +57,7 @@ def interpolate(own: Tensor, other: Tensor, lam: Tensor, *, overwrite: bool = Fa
     lam = lam.to(own.dtype)
     weight = per_row(lam.to(own.device), own.ndim)
     # Where nothing has to be read back from a device, look first: it spares passes over the data.
-    look = lam.device.type == "cpu" and not (lam.requires_grad or torch.compiler.is_compiling())
+    look = lam.device.type == "cpu" and not lam.requires_grad and readable(lam)
     if look and lam.ndim == 0 and float(lam) in (0.0, 1.0):
         return own.clone() if lam else other
     if not look or (lam.ndim and bool(((lam == 0) | (lam == 1)).any())):

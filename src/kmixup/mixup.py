@@ -19,6 +19,7 @@ from kmixup.cost import Metric, widest_float
 from kmixup.labels import beside, cut_blocks, matched_on
 from kmixup.lam import draw_lam
 from kmixup.matching import match_blocks, partners
+from kmixup.native import readable
 from kmixup.plan import MixPlan
 from kmixup.roles import Role, label_path
 from kmixup.samples import mix_inputs, points_of, with_labels
@@ -233,7 +234,7 @@ class KMixup(Checked):
                 "Drop the last incomplete batch (drop_last=True)."
             )
         drawn_from = points, other, y if self._in_match else None, where
-        if torch.compiler.is_compiling() or points.is_meta:
+        if not readable(points):
             return planned(self._handle, *drawn_from, per_sample=self.lam_per != "batch")
         return self.drawn(*drawn_from)
 

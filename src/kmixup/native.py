@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 #: Metrics that the core knows.
 METRICS = ("sqeuclidean", "euclidean")
@@ -81,6 +82,13 @@ def description() -> str:
     return _description
 
 
+def readable(x: Tensor) -> bool:
+    """Whether the numbers of a tensor can be read: it is not traced, transformed by `torch.func`, on meta, or fake."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.is_meta:
+        return False
+    return type(x) is Tensor or not isinstance(x, FakeTensor)
+
+
 def takes(x: Tensor, metric: Any) -> bool:
     """Whether the core serves these points: plain tensors of float32 or float64 on the CPU, without a gradient."""
     return (
@@ -90,7 +98,8 @@ def takes(x: Tensor, metric: Any) -> bool:
         and x.dtype in DTYPES
         and x.shape[-1] > 0
         and not x.requires_grad
-        and not torch.compiler.is_compiling()
+        and not x.is_neg()
+        and readable(x)
     )
 
 

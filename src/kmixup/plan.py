@@ -14,6 +14,7 @@ from torch import Tensor
 from kmixup.cost import widest_float
 from kmixup.interpolation import mix_rows
 from kmixup.losses import checked_losses, mixed_loss, weighted_mean
+from kmixup.native import readable
 from kmixup.roles import NO_RULES, Role, mixed_leaves
 from kmixup.stats import MixStats, mean_sq_distance, same_class_share
 from kmixup.structure import choose, map_leaves, named_leaves, refuse_length, refuse_unmixable, take, tensor_of
@@ -344,6 +345,6 @@ class MixPlan:
         """The partners' rows; the own row where the partner has weight 0 in this dtype."""
         refuse_length(own, self._whole, path)
         theirs, alone = take(other, self.partner), self.weights.to(dtype) == 1
-        if alone.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(alone.any()):
+        if alone.device.type == "cpu" and readable(alone) and not bool(alone.any()):
             return theirs
         return choose(alone, self._rows(own), theirs)

@@ -64,8 +64,8 @@ def match(
     if solver == "enumerate":
         raise ValueError("solver 'enumerate' pairs all with all: match takes 'auto', 'native' or 'scipy'.")
     counts = _counts("rows", rows, cost), _counts("columns", columns, cost)
-    if torch.compiler.is_compiling():
-        return torch.ops.kmixup.match(cost, forbidden, *counts, maximize, solver)
+    if not native.readable(cost):
+        return torch.ops.kmixup.match(cost.detach(), forbidden, *counts, maximize, solver)
     return _match(cost, forbidden, *counts, maximize, solver)
 
 
@@ -97,7 +97,7 @@ def _match(
     cost: Tensor, forbidden: Tensor | None, rows: Tensor | None, columns: Tensor | None, maximize: bool, solver: str
 ) -> Tensor:
     device = cost.device
-    cost = cost.detach()
+    cost = cost.detach().resolve_neg()
     cost = cost if cost.dtype.itemsize >= 4 else cost.float()
     cost = -cost if maximize else cost
     if forbidden is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kmixup.native import readable
 from kmixup.structure import is_mixable, tensor_of
 
 
@@ -78,7 +79,7 @@ def refuse_unknown(y: Any) -> None:
         ValueError: With the number of rows and the first.
     """
     y = tensor_of(y)
-    if y.device.type != "cpu" or torch.compiler.is_compiling() or bool(torch.isfinite(y.sum())):
+    if y.device.type != "cpu" or not readable(y) or bool(torch.isfinite(y.sum())):
         return
     bad = ~torch.isfinite(y).flatten(1).all(1)
     if bad.any():
@@ -151,7 +152,7 @@ def _one_column(y: Tensor, ndim: int) -> Tensor:
 
 
 def _refuse_values(bad: Tensor, message: str) -> None:
-    if bad.device.type == "cpu" and not torch.compiler.is_compiling() and bool(bad.any()):
+    if bad.device.type == "cpu" and readable(bad) and bool(bad.any()):
         raise ValueError(f"{message}, got {int(bad.sum())} that do not.")
 
 
