@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,28 @@ def test_a_ray_cluster_that_loses_a_worker_gives_the_same_runs_from_relative_fol
         sweep(some_trials(1, epochs=9), RunStore(Path("ray")), device="cuda", ray=cluster.address)
     with pytest.raises(ValueError, match="device must be 'cuda', got 'cuda:1'"):
         sweep(some_trials(1, epochs=9), RunStore(Path("ray")), device="cuda:1", ray=cluster.address)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_sweep_runs_what_stands_behind_trials_that_another_sweep_holds(tmp_path, monkeypatch, cluster):
+    monkeypatch.chdir(tmp_path)
+    store, trials = RunStore(tmp_path / "runs"), some_trials(7, epochs=9)
+    held = trials[:5]  # more than two to a core, which is what Ray is given at once
+    free = []
+
+    def finish_elsewhere(outcome):
+        free.append(outcome.trial)
+        if len(free) == 2:
+            for each in held:
+                store.put(run(each))
+
+    with ExitStack() as claims:
+        for each in held:
+            claims.enter_context(store.claim(each))
+        result = sweep(trials, store, ray=cluster.address, poll_seconds=0.01, on_outcome=finish_elsewhere)
+    assert {each.id for each in free[:2]} == {each.id for each in trials[5:]}
+    assert (result.done, result.found, result.failed) == (2, 5, [])
 
 
 SAYS_ITS_GPU = """

@@ -263,19 +263,21 @@ def _on_ray(tasks: list[_Task], store: RunStore, work: _Work, address: str) -> I
         with ExitStack() as claims:
             running: dict[Any, tuple[Trial, ExitStack]] = {}
             while True:
-                for trial, origin in islice(waiting, at_once - len(running)):
+                next_ones = list(islice(waiting, at_once - len(running)))
+                for trial, origin in next_ones:
                     claim = claims.enter_context(ExitStack())
                     if claim.enter_context(store.claim(trial)) and store.get(trial, origin) is None:
                         running[remote.remote(trial, work)] = trial, claim
                     else:
                         claim.close()
                         yield Outcome(trial, "elsewhere")
-                if not running:
+                if running:
+                    ready, _ = ray.wait(list(running))
+                    trial, claim = running.pop(ready[0])
+                    yield _collect(trial, ray.get, ready[0], store)
+                    claim.close()
+                elif not next_ones:  # else another sweep holds all of these, and those behind them wait
                     break
-                ready, _ = ray.wait(list(running))
-                trial, claim = running.pop(ready[0])
-                yield _collect(trial, ray.get, ready[0], store)
-                claim.close()
     finally:
         if started:
             ray.shutdown()
