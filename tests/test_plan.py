@@ -227,11 +227,12 @@ def test_what_has_weight_zero_contributes_nothing(lam_per, worst):
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
-@pytest.mark.parametrize("lam", [1.0, 1 - 1e-12])  # the second is 1 in the float32 of the losses
-def test_the_gradient_of_an_unused_partners_infinite_loss_is_not_nan(lam, per_sample):
+@pytest.mark.parametrize("lam", [1.0, 1 - 1e-12, 0.0, 1e-60])  # 1 and 0 in the float32 of the losses
+def test_the_gradient_of_an_infinite_loss_of_weight_zero_is_not_nan(lam, per_sample):
     weights = torch.tensor([lam, lam] if per_sample else lam, dtype=torch.float64)
     plan = MixPlan(torch.tensor([1, 0]), weights, torch.arange(2))
-    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    used = torch.arange(2) if lam > 0.5 else torch.tensor([1, 0])
+    scores = F.one_hot(used, 2).float().requires_grad_()
 
     def loss_fn(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         each = -p.gather(1, y[:, None])[:, 0].log()
@@ -239,8 +240,15 @@ def test_the_gradient_of_an_unused_partners_infinite_loss_is_not_nan(lam, per_sa
 
     loss = plan.loss(loss_fn, scores, torch.tensor([0, 1]))
     loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(scores.grad).all()
+    assert float(loss.detach()) == 0
+    torch.testing.assert_close(scores.grad, -F.one_hot(used, 2) / 2.0)
+
+
+def test_a_label_of_weight_zero_is_not_shown_to_the_loss_whosever_it_is():
+    seen = []
+    plan = MixPlan(torch.tensor([1, 2, 0]), torch.tensor([0.0, 0.5, 1.0]).double(), torch.arange(3))
+    plan.loss(lambda _, y: seen.append(y) or torch.zeros(3), None, torch.arange(3))
+    assert [y.tolist() for y in seen] == [[1, 1, 2], [1, 2, 2]]
 
 
 # --- accuracy ---------------------------------------------------------------------------------------------------------

@@ -14,10 +14,9 @@ from torch import Tensor
 from kmixup.cost import widest_float
 from kmixup.interpolation import mix_rows
 from kmixup.losses import checked_losses, mixed_loss, weighted_mean
-from kmixup.native import readable
 from kmixup.roles import NO_RULES, Role, mixed_leaves
 from kmixup.stats import MixStats, mean_sq_distance, same_class_share
-from kmixup.structure import choose, map_leaves, named_leaves, refuse_length, refuse_unmixable, take, tensor_of
+from kmixup.structure import choose, map_leaves, named_leaves, nowhere, refuse_length, refuse_unmixable, take, tensor_of
 from kmixup.targets import correct
 
 # How what is not interpolated follows the partner.
@@ -182,11 +181,10 @@ class MixPlan:
             raise ValueError(f"how must be one of {', '.join(_COMBINED)}, got {how!r}.")
 
         def leaf(path: str, own: Any, other: Any) -> Any:
-            theirs = self._partners(path, own, other)
-            own, none = self._rows(own), self.lam.float() == 0
+            mine, theirs = self._own(path, own, other), self._partners(path, own, other)
             if isinstance(own, Tensor):
-                return _COMBINED[how](choose(none, theirs, own), theirs)
-            return _COMBINED[how](tensor_of(choose(none, theirs, own)), tensor_of(theirs)).numpy()
+                return _COMBINED[how](mine, theirs)
+            return _COMBINED[how](tensor_of(mine), tensor_of(theirs)).numpy()
 
         return map_leaves(leaf, x, self._second(x, x2, "x2"))
 
@@ -217,11 +215,10 @@ class MixPlan:
             ValueError: If lam varies over the batch and ``loss_fn`` returns one number, or if lengths differ.
         """
         other = self._second(y, y2, "y2")
-        mine = map_leaves(self._own, y)
+        # What has weight 0 is not even shown to the loss: the gradient of an infinite loss is NaN whatever its weight.
+        mine = map_leaves(self._own, y, other)
         own = checked_losses(loss_fn(outputs, mine))
         dtype = reduce(torch.promote_types, (loss.dtype for _, loss in named_leaves(own)), torch.float32)
-        # Where the partner has weight 0 its label is not even shown to the loss: the gradient of an infinite loss is
-        # NaN whatever its weight.
         shown = map_leaves(lambda path, own, other: self._partners(path, own, other, dtype), y, other)
         theirs = checked_losses(loss_fn(outputs, shown))
         return mixed_loss(own, theirs, self.lam, self.weights, (mine, shown), ignore_index, len(self))
@@ -256,8 +253,8 @@ class MixPlan:
             ValueError: If labels and outputs do not fit, or (looked at on the CPU only) soft targets do not sum to one.
         """
         options: dict[str, Any] = {"multi_label": multi_label, "ignore_index": ignore_index}
-        own, mine = correct(outputs, self._own("y", y), **options)
-        theirs, their = correct(outputs, self.partner_of(y, y2), **options)
+        partners = self.partner_of(y, y2)
+        (own, mine), (theirs, their) = (correct(outputs, each, **options) for each in (self.own(y), partners))
         return weighted_mean(own.float(), theirs.float(), self.weights, (mine, their))
 
     def partner_of(self, y: Any, y2: Any = None) -> Any:
@@ -337,14 +334,14 @@ class MixPlan:
             return leaf
         return leaf[self.start : self.start + len(self)] if len(leaf) == self.whole else leaf
 
-    def _own(self, path: str, leaf: Any) -> Any:
-        refuse_length(leaf, self._whole, path)
-        return self._rows(leaf)
+    def _own(self, path: str, own: Any, other: Any) -> Any:
+        """The samples' own rows; the partner's row where the own has weight 0."""
+        refuse_length(own, self._whole, path)
+        mine, none = self._rows(own), self.weights.float() == 0
+        return mine if nowhere(none) else choose(none, take(other, self.partner), mine)
 
     def _partners(self, path: str, own: Any, other: Any, dtype: torch.dtype = torch.float32) -> Any:
         """The partners' rows; the own row where the partner has weight 0 in this dtype."""
         refuse_length(own, self._whole, path)
         theirs, alone = take(other, self.partner), self.weights.to(dtype) == 1
-        if alone.device.type == "cpu" and readable(alone) and not bool(alone.any()):
-            return theirs
-        return choose(alone, self._rows(own), theirs)
+        return theirs if nowhere(alone) else choose(alone, self._rows(own), theirs)

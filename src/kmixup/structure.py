@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kmixup.native import readable
+
 DROP = object()
 """What a function given to `map_leaves` returns for a leaf that is to go."""
 
@@ -192,6 +194,11 @@ def choose(condition: Tensor, yes: Any, no: Any) -> Any:
         return np.where(per_row(condition.cpu(), yes.ndim).numpy(), yes, no)
     flags = condition.expand(len(yes)).tolist()
     return type(yes)([a if flag else b for flag, a, b in zip(flags, yes, no, strict=True)])
+
+
+def nowhere(flags: Tensor) -> bool:
+    """Whether no flag is set, as far as that can be read without waiting for a device."""
+    return flags.device.type == "cpu" and readable(flags) and not bool(flags.any())
 
 
 def per_row(values: Tensor, ndim: int) -> Tensor:
