@@ -60,13 +60,18 @@ def test_regression_targets_and_one_hot_maps_pass():
     assert soft_targets(torch.rand(8, 3).half(), 3).dtype == torch.float32
 
 
-def test_distributions_with_nan_are_refused_where_they_would_be_mixed():
+@pytest.mark.parametrize("make", [lambda y: y, lambda y: y.half(), lambda y: y.double(), lambda y: y.numpy()])
+def test_distributions_with_nan_are_refused_where_they_would_be_mixed(make):
     soft = F.one_hot(Y, 3).float()
-    soft[2, 1] = float("nan")
-    mixer = KMixup(2, 1.0, num_classes=3)
+    soft[2, 1], x = float("nan"), torch.randn(8, 2)
+    y, mixer = make(soft), KMixup(2, 1.0, num_classes=3)
     with pytest.raises(ValueError, match=r"1 row\(s\) with NaN or infinite values, the first is row 2.*plan.loss"):
-        mixer(torch.randn(8, 2), soft)
-    assert mixer.eval()(torch.randn(8, 2), soft)[1] is soft
+        mixer(x, y)
+    mixed = torch.as_tensor(mixer(x, y, where=torch.arange(8) != 2)[1])
+    assert mixed.isnan().nonzero().tolist() == [[2, 1]]
+    torch.testing.assert_close(
+        torch.as_tensor(mixer.eval()(x, y)[1]), torch.as_tensor(y), equal_nan=True, check_dtype=False
+    )
 
 
 # --- predictions ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from kmixup.plan import MixPlan
 from kmixup.roles import Role, label_path
 from kmixup.samples import mix_inputs, points_of, with_labels
 from kmixup.streams import draw_order
-from kmixup.structure import batch_length, has_names, named_leaves
+from kmixup.structure import batch_length, has_names, is_mixable, named_leaves
 from kmixup.targets import refuse_unknown, soft_targets
 
 # Arguments that let labels decide, as they are where labels do not.
@@ -176,13 +176,13 @@ class KMixup(Checked):
         y_soft = soft_targets(y, self.num_classes)
         if self._off or not self.training:
             return x, y_soft
-        if self.num_classes is not None and y_soft is y:
-            refuse_unknown(y_soft)
         plan = self.plan(x, y=y, where=where, labels=labels)
         if y_soft.shape[0] != len(plan):
             raise ValueError(
                 f"x and y must have the same length, got {len(plan)} and {len(y_soft)}. The batch comes first."
             )
+        if self.num_classes is not None and is_mixable(y):
+            refuse_unknown(y_soft, plan.k)
         return self.mix(plan, x, labels=labels), plan.mix(y_soft)
 
     def mix(self, plan: MixPlan, x: Any, *, labels: str | None = None) -> Any:

@@ -69,11 +69,12 @@ def soft_targets(y: Any, num_classes: int | None = None) -> Any:
         raise
 
 
-def refuse_unknown(y: Any) -> None:
+def refuse_unknown(y: Any, k: Tensor | None = None) -> None:
     """Refuse distributions over classes that are not finite: mixing would spread them. Looked at on the CPU only.
 
     Args:
         y: What `soft_targets` returned, ``[B, ...]``.
+        k: Points per block of each row, ``[B]``, 0 for what is not mixed and not looked at; None if all are.
 
     Raises:
         ValueError: With the number of rows and the first.
@@ -82,6 +83,7 @@ def refuse_unknown(y: Any) -> None:
     if y.device.type != "cpu" or not readable(y) or bool(torch.isfinite(y.sum())):
         return
     bad = ~torch.isfinite(y).flatten(1).all(1)
+    bad = bad if k is None else bad & (k.cpu() != 0)
     if bad.any():
         raise ValueError(
             f"soft targets have {int(bad.sum())} row(s) with NaN or infinite values, the first is row "
