@@ -94,6 +94,27 @@ def test_training_batches_are_mixed_and_validation_batches_are_not(tmp_path: Pat
     assert 0.4 < trainer.callback_metrics["train_acc"] < trainer.callback_metrics["val_acc"]
 
 
+class SharedStep(Mixed):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self.model(x)
+        expected = F.cross_entropy(logits, y), (logits.argmax(1) == y).float().mean()
+        got = self.plan.loss(F.cross_entropy, logits, y), self.plan.accuracy(logits, y)
+        torch.testing.assert_close(got, expected)
+        self.seen.append(x)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> bool:
+        return hasattr(self, "plan")
+
+
+@pytest.mark.parametrize("batch_size", [32, 128])
+def test_a_step_shared_with_validation_gives_the_plain_loss_and_accuracy_there(tmp_path: Path, batch_size: int) -> None:
+    module = SharedStep(mixer())
+    trainer = fitted(module, tmp_path, batch_size=batch_size)
+    assert len(module.seen) == 3  # the sanity check before the training, and two epochs
+    assert trainer.predict(module, DataLoader(["no", "tensor"], batch_size=2)) == [False]
+
+
 class Replayed(KMixup):
     """Plays plans back in turn."""
 

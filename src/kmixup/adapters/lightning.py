@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
+from kmixup.structure import batch_length
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule as _Base
@@ -37,7 +39,8 @@ class KMixupMixin(_Base):
 
     Attributes:
         mixer: The mixer, to be set in ``__init__``.
-        plan: The `kmixup.MixPlan` of the current training batch.
+        plan: The `kmixup.MixPlan` of the current batch; out of training the one that mixes nothing, so that a step
+            shared by training and validation gives the plain loss and accuracy there.
     """
 
     mixer: KMixup
@@ -47,6 +50,9 @@ class KMixupMixin(_Base):
         """Mix the inputs of a training batch. Raises TypeError for batches that are no ``(x, y, ...)``."""
         batch = super().on_after_batch_transfer(batch, dataloader_idx)
         if not self.trainer.training:
+            vars(self).pop("plan", None)
+            with suppress(TypeError):  # a batch without a tensor has no length, and so no plan
+                self.plan = self.mixer.identity(*batch_length(batch))
             return batch
         if not isinstance(batch, (tuple, list)):
             raise TypeError(
