@@ -156,6 +156,32 @@ def test_leaves_say_what_a_leaf_is_by_name_or_path_or_for_all_below():
     assert torch.equal(own["pad"], mask)
 
 
+@pytest.mark.parametrize("make", [torch.Tensor.float, torch.Tensor.half, lambda x: x.float().numpy()])
+def test_lengths_in_floating_point_take_the_maximum_too(make):
+    wave, lengths = rand(16, 10), torch.arange(16) % 5
+    out = mixer()({"wave": wave, "audio_lengths": make(lengths), "label": Y})["audio_lengths"]
+    expected = torch.maximum(lengths, lengths[plan_of(wave).partner])
+    assert out.dtype == make(lengths).dtype
+    assert torch.as_tensor(out).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_several_rules_the_nearest_counts_and_of_these_the_longest(turn):
+    x, mask = rand(16, 3), torch.arange(5) < torch.arange(1, 17)[:, None]
+    inner = {"mask": mask, "boxes": [rand(2, 4), rand(3, 4)]}
+    batch = {"image": x, "mask": mask, "a": {**inner, "deep": {"mask": mask}}, "b": dict(inner), "label": Y}
+    rules = {"mask": "union", "a.mask": "own", "a": "drop", "b": "own", "b.mask": "intersection"}
+    out = mixer(leaves=dict(list(rules.items())[::turn]))(batch)
+    partner = plan_of(x).partner
+    assert torch.equal(out["mask"], mask | mask[partner])
+    assert torch.equal(out["a"]["mask"], mask)
+    assert torch.equal(out["a"]["deep"]["mask"], mask | mask[partner])
+    assert torch.equal(out["b"]["mask"], mask & mask[partner])
+    assert torch.equal(out["b"]["boxes"][0], inner["boxes"][0])
+    (only,) = (mixer(leaves={"mask": "union", "a.mask": "own"})({"image": x, "a": {"mask": mask}, "label": Y}),)
+    assert torch.equal(only["a"]["mask"], mask)
+
+
 def test_a_dropped_field_of_a_namedtuple_is_none():
     named = collections.namedtuple("named", "image boxes label")
     out = mixer(leaves={"boxes": "drop"})(named(rand(16, 3), rand(16, 4), Y))

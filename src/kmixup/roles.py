@@ -60,22 +60,26 @@ def role_of(path: str, leaf: Any, leaves: Mapping[str, Role]) -> Role | None:
         return "union"
     if tv_kind(leaf) not in (None, "Image", "Video") or _ANNOTATION.fullmatch(name):
         return None
-    if is_mixable(leaf):
-        return "mix"
-    number = isinstance(leaf, Tensor) or leaf.dtype.kind in "biu"
+    number = isinstance(leaf, Tensor) or leaf.dtype.kind in "biuf"
     if number and leaf.ndim == 1 and _LENGTH.fullmatch(name):
         return "max"
+    if is_mixable(leaf):
+        return "mix"
     return "own" if leaf.ndim == 1 or not number else None
 
 
 def rule_of(path: str, leaves: Mapping[str, Role]) -> str | None:
-    """The name of the rule for what has this path, or for what it lies in."""
+    """The name of the rule for what has this path, or for what it lies in: the nearest, and of these the longest."""
+    return next(iter(rules_of(path, leaves)), None)
+
+
+def rules_of(path: str, leaves: Mapping[str, Role]) -> list[str]:
+    """The names of all rules that fit a path or what it lies in; the first is the rule."""
+    fitting = []
     while path:
-        for name in leaves:
-            if _fits(path, name):
-                return name
+        fitting += sorted((name for name in leaves if _fits(path, name)), key=len, reverse=True)
         path = path.rpartition(".")[0]
-    return None
+    return fitting
 
 
 def mixed_leaves(x: Any, leaves: Mapping[str, Role] = NO_RULES, *, labels: str | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kmixup.plan import MixPlan
-from kmixup.roles import NO_RULES, Role, mixed_leaves, refuse_doubt, refuse_role, role_of, rule_of
+from kmixup.roles import NO_RULES, Role, mixed_leaves, refuse_doubt, refuse_role, role_of, rule_of, rules_of
 from kmixup.structure import (
     DROP,
     as_real,
@@ -95,7 +95,8 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
     Args:
         plan: Who is mixed with whom.
         x: The batch.
-        leaves: Rules by name or dotted path, of a leaf or of what holds leaves. Others follow from name and type:
+        leaves: Rules by name or dotted path, of a leaf or of what holds leaves; the nearest counts, and of these the
+            longest. Others follow from name and type:
             floating-point and complex leaves are mixed; attention masks are united, lengths take the maximum; integer
             and bool leaves ``[B]``, numbers and strings stay the sample's own.
         labels: Path of the labels, which are left alone.
@@ -109,12 +110,14 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
     """
     used: set[str] = set()
     mixed: list[str] = []
-    batch = plan.whole or len(plan)
+    batch, paths = plan.whole or len(plan), [path for path, _ in named_leaves(x)]
+
+    def of_one_rule(path: str) -> bool:
+        rule = rule_of(path, leaves)
+        return rule is not None and all(rule_of(each, leaves) == rule for each in paths if each.startswith(f"{path}."))
 
     def follow(path: str, leaf: Any) -> Any:
-        rule = rule_of(path, leaves)
-        if rule is not None:
-            used.add(rule)
+        used.update(rules_of(path, leaves))
         if path == labels:
             return leaf
         role = role_of(path, leaf, leaves)
@@ -131,13 +134,13 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
             return plan.mix(leaf)
         return plan.combine(leaf, str(role))
 
-    result = map_leaves(follow, x, stop=lambda path: rule_of(path, leaves) is not None)
+    result = map_leaves(follow, x, stop=of_one_rule)
     missing = [name for name in leaves if name not in used]
     if missing:
-        raise ValueError(f"leaves names {missing}, and the batch has {[path for path, _ in named_leaves(x)]}.")
+        raise ValueError(f"leaves names {missing}, and the batch has {paths}.")
     if not mixed:
         raise TypeError(
-            f"no input is mixed of {[path for path, _ in named_leaves(x)]}, so that labels must not be either. "
+            f"no input is mixed of {paths}, so that labels must not be either. "
             "Give floating-point inputs: images in [0, 1], embeddings instead of ids."
         )
     return result
