@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from kmixup.experiments.report import (
     write_page,
     write_report,
 )
+from kmixup.experiments.report.scorecard import claims_table, scorecard_to_markdown
 from kmixup.experiments.run import Curves, Environment, Run, Seconds
 from kmixup.experiments.runs import RunStore, read_lines
 from kmixup.experiments.scorecard import make_scorecard
@@ -117,6 +120,16 @@ def test_a_reduced_protocol_says_so_and_is_never_averaged_with_the_full_one(reci
         assert "epochs 3 instead of 10" in text
     longer = make_report(recipe, short + runs_of(recipe, by_k, seeds=1, epochs=5, train_size=50))
     assert longer.cells[0].n == 1
+
+
+def test_bars_and_line_ends_in_texts_stay_in_their_cells(recipe):
+    report = make_report(recipe, runs_of(recipe, by_k))
+    odd = replace(report.verdicts[0], claim=report.verdicts[0].claim.model_copy(update={"text": "P(a | b)\nis so."}))
+    table = claims_table([odd, *report.verdicts])
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [4] * 4
+    assert table[2].startswith(r"| P(a \| b) is so. | **")
+    scorecard = make_scorecard([replace(recipe, name="mine|2")], runs_of(recipe, by_k))
+    assert r"| mine\|2 | as trained | 7 of 7 cells" in scorecard_to_markdown(scorecard)
 
 
 def protocols_of(recipe, runs):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kmixup.experiments.claims import Judged
 from kmixup.experiments.misfit import Duel
 from kmixup.experiments.readings import READINGS
+from kmixup.experiments.report.table import markdown_table
 from kmixup.experiments.scorecard import Card, Scorecard
 from kmixup.experiments.verdicts import OUTCOMES
 
@@ -85,12 +86,12 @@ def claims_to_markdown(scorecard: Scorecard) -> str:
 
 def claims_table(judged: Sequence[Judged]) -> list[str]:
     """Claims with their verdicts and numbers, as lines of a table."""
+    kinds = [KINDS[j.claim.source] for j in judged]
     rows = [
-        f"| {j.claim.text}{f' *({KINDS[j.claim.source]})*' if KINDS[j.claim.source] else ''} "
-        f"| **{j.outcome}** | {j.detail} |"
-        for j in judged
+        (f"{j.claim.text}{f' *({kind})*' if kind else ''}", f"**{j.outcome}**", j.detail)
+        for j, kind in zip(judged, kinds, strict=True)
     ]
-    return ["| claim | verdict | numbers |", "|---|---|---|", *rows]
+    return markdown_table(("claim", "verdict", "numbers"), rows)
 
 
 def readings_to_markdown(scorecard: Scorecard) -> str:
@@ -138,8 +139,7 @@ def _markdown(section: Section) -> str:
     """All but the heading."""
     parts = [section.text] if section.text else []
     if section.head:
-        rows = [f"| {' | '.join(row)} |" for row in (section.head, *section.rows)]
-        parts.append("\n".join([rows[0], "|---" * len(section.head) + "|", *rows[1:]]))
+        parts.append("\n".join(markdown_table(section.head, section.rows)))
     if section.items:
         alone = len(section.items) == 1 and section.items[0] in _NOTHING
         parts.append(section.items[0] if alone else "\n".join(f"- {item}" for item in section.items))

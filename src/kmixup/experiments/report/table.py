@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,17 @@ from kmixup.experiments.naming import cell_name, varied_settings
 from kmixup.experiments.summary import CellReport, Grid, Report
 
 HEADER = "Each entry: ours ± standard error (n; what differs) | published | difference. Test error in percent."
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table as lines of Markdown; a bar or a line's end in a text stays in its cell."""
+    body = [head, *rows]
+    lines = ["|" + "".join(f" {_in_cell(text)} |" if text else " |" for text in row) for row in body]
+    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
+
+
+def _in_cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").splitlines())
 
 
 def distance(grid: Grid) -> str:
