@@ -149,6 +149,20 @@ def test_train_runs_one_trial_once(folder):
     assert len(list((folder / "runs").glob("*.json"))) == 1
 
 
+def test_a_trial_that_was_run_before_is_trained_again_for_a_model_that_was_not_kept(folder):
+    settings = ["dataset=csv", "dataset_options.path=mine.csv", "model=fc", "model_options.hidden=[4]", "epochs=1"]
+    settings += ["k=4", "alpha=1", "batch_size=16", "noise_sigmas=[0.5]"]
+    kmixup("train", *settings)
+    (run_file,) = (folder / "runs").glob("*.json")
+    assert "its model was not kept: it is trained again." in kmixup("train", *settings, "--keep").output
+    (kept,) = (folder / "runs").glob("*.json")
+    attacked = " ".join(kmixup("attack", str(kept.relative_to(folder)), "--noise", "0.5").output.split())
+    error = json.loads(kept.read_text())["noise_error"]["0.5"]
+    assert f"noise, 0.5 {100 * error:.2f}" in attacked
+    assert kept == run_file
+    assert "nothing to do" in kmixup("train", *settings, "--keep").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

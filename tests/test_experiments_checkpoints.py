@@ -218,6 +218,12 @@ def test_an_attack_needs_the_model(tmp_path):
         evaluate_run(run_file)
 
 
+def test_a_trial_that_diverged_has_no_model_to_attack(tmp_path):
+    run_file = RunStore(tmp_path).put(run(trial(lr=1e18), models=tmp_path))
+    with pytest.raises(ValueError, match="the trial diverged, so there is no trained model"):
+        evaluate_run(run_file)
+
+
 def test_a_kept_model_is_not_attacked_on_other_data_than_it_was_trained_on(tmp_path, monkeypatch):
     one = trial(epochs=1)
     run_file = RunStore(tmp_path).put(run(one, models=tmp_path))

@@ -31,7 +31,7 @@ def train(
     from rich.console import Console
     from rich.progress import track
 
-    from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint
+    from kmixup.experiments.checkpoints import checkpoint_dir, discard_checkpoint, model_path
     from kmixup.experiments.distributed import here, leave, process_group
     from kmixup.experiments.files import parse_settings
     from kmixup.experiments.provenance import Origins
@@ -51,7 +51,11 @@ def train(
         usable(device)
         origin = Origins(data_dir).of(trial)
         path = store.path(trial, origin)
-        finished = store.get(trial, origin)
+        before = store.get(trial, origin)
+        lacks = keep and before and not before.diverged and not model_path(out, trial, before.origin).exists()
+        if lacks:
+            console.print("This trial was run before, and its model was not kept: it is trained again.")
+        finished = here().agree(None if lacks else before)
         if finished is None:
             store.check_writable()
             print_broken(store, console)

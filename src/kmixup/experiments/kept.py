@@ -41,10 +41,12 @@ def evaluate_run(
 
     Raises:
         FileNotFoundError: If there is no run file, or its model was not kept.
-        ValueError: If the file is no run, the data are not those that the model was trained on, a size is negative, or
-            what is attacked are no pixels in [0, 1].
+        ValueError: If the file is no run, the trial diverged, the data are not those that the model was trained on, a
+            size is negative, or what is attacked are no pixels in [0, 1].
     """
     run = read_run(run_file)
+    if run.diverged:
+        raise ValueError(f"{run_file}: the trial diverged, so there is no trained model. Lower its lr.")
     trial, data = run.trial, load_points(run.trial, data_dir).data
     if not run.comes_from(origin_of(trial, data.source)):
         raise ValueError(f"{run_file} was trained on other data or other code than are here. Give its --data-dir.")
