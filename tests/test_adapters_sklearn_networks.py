@@ -151,6 +151,27 @@ def test_divergence_is_an_error_that_says_what_to_change() -> None:
         model.fit(x, y)
 
 
+@pytest.mark.parametrize(("n", "batch_size", "batches"), [(319, 64, 4), (100, 64, 1), (130, 32, 4), (128, 32, 4)])
+def test_no_batch_is_smaller_than_asked_for_so_that_k_of_half_of_it_always_fits(
+    n: int, batch_size: int, batches: int
+) -> None:
+    sizes: list[int] = []
+
+    class Counting(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            return super().forward(x)
+
+    x = np.random.default_rng(0).normal(size=(n, 3))
+    KMixupClassifier(k=batch_size // 2, batch_size=batch_size, epochs=1, module=Counting, random_state=0).fit(
+        x, np.arange(n) % 2
+    )
+    assert sum(sizes) == n
+    assert len(sizes) == batches
+    assert batch_size <= min(sizes)
+    assert max(sizes) - min(sizes) <= 1
+
+
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 def test_counts_must_be_positive_integers(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be an integer >= 1, got 0"):

@@ -32,7 +32,8 @@ class KMixupClassifier(ClassifierMixin, MixedNetwork):
         match_on: ``"inputs"``; for regression also ``"target"``, or ``"both"`` with equal weight, see `kmixup.KMixup`.
         hidden_sizes: Widths of the hidden layers (ReLU).
         epochs: Passes over the data.
-        batch_size: Rows per step, at least ``2 * k`` for the k asked for.
+        batch_size: Least rows per step, in batches of nearly equal size; ``2 * k`` for the k asked for. Less than twice
+            as many data are one batch.
         learning_rate: Initial rate of AdamW.
         schedule: ``"cosine"``: the rate falls to 0 over ``epochs`` passes; or ``"constant"``.
         weight_decay: Of AdamW.

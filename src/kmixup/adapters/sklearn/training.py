@@ -215,13 +215,13 @@ class MixedNetwork(BaseEstimator):
         options = {name: getattr(self, name) for name in names}
         mixer = KMixup(self.k, self.alpha, **options, generator=generator, per_process=False)
         draws = min(max(round(float(weight.sum())), len(x)), _LONGEST_EPOCH * len(x))
-        batches = math.ceil(draws / self.batch_size)
+        batches = max(1, draws // self.batch_size)
         alone: Any = nullcontext()  # our own layers draw nothing; a network of the user's may, as for dropout
         if self.module is not None:
             alone = _global_generator(int(torch.randint(2**62, (), generator=generator)), self.device)
         self.module_.train()
         with alone:
-            # Batches of nearly equal size: a small last one would be a batch too small for k.
+            # Batches of nearly equal size, none smaller than asked for: it would be too small for k.
             for step, rows in enumerate(_epoch(weight, draws, generator).to(x.device).tensor_split(batches)):
                 done = (self._passes + step / batches) / self.epochs if self.schedule == "cosine" else 0.0
                 for group in optimizer.param_groups:
