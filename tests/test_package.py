@@ -21,8 +21,8 @@ SOURCE = ROOT / "src" / "kmixup"
 # From the ground up: a file imports only what stands above it. A folder stands for its files, which may import each
 # other as long as no circle arises.
 FLOORS = (
-    *("lam", "_native", "native", "config", "cost", "assignment", "rectangles", "matching", "streams"),
-    *("structure", "roles", "targets", "interpolation", "losses", "stats", "plan", "cutmix", "compiled", "samples"),
+    *("lam", "_native", "native", "config", "structure", "cost", "assignment", "rectangles", "matching", "streams"),
+    *("roles", "targets", "interpolation", "losses", "stats", "plan", "cutmix", "compiled", "samples"),
     *("arguments", "labels"),
     *(
         "mixup",

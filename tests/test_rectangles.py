@@ -1,6 +1,7 @@
 """Rectangular, padded and masked matchings, against brute force and scipy problem by problem."""
 
 import itertools
+from time import process_time
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from kmixup import assign, match, native
+from kmixup import assign, cost_matrix, match, native, transport_cost
 
 INF = torch.inf
 SOLVERS = [
@@ -166,6 +168,45 @@ def test_an_infeasible_problem_says_which_rows_or_columns_lack_partners(solver):
     few = torch.full((2, 3), 2)
     few[1, 2] = 1  # one of the three rows that share two columns: enough for it
     assert match(cost, rows=few, solver=solver)[1, 2, 0] in (0, 1)
+
+
+@each_solver
+def test_of_many_rows_without_enough_columns_the_first_are_named_and_the_rest_counted(solver):
+    n, first = 1000, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    cost = rand(n, n)
+    cost[:, -1] = INF
+    start = process_time()
+    with pytest.raises(ValueError, match=r"is infeasible") as error:
+        match(cost, solver=solver)
+    assert process_time() - start < 10  # a search through a list took half a minute
+    assert f"rows [{first}, and 990 more] may only meet columns [{first}, and 989 more]. To" in str(error.value)
+
+
+def test_what_scipy_takes_is_taken():
+    cost, forbidden = rand(4, 4).numpy(), np.eye(4, dtype=bool)
+    assert match(cost).tolist() == assign(cost).tolist() == linear_sum_assignment(cost)[1].tolist()
+    expected = linear_sum_assignment(np.where(forbidden, np.inf, cost))[1]
+    assert match(cost, forbidden=forbidden).tolist() == expected.tolist()
+    points = rand(5, 3).numpy()
+    np.testing.assert_allclose(cost_matrix(points, points[:4]), cdist(points, points[:4], "sqeuclidean"), atol=1e-12)
+    assert transport_cost(cost, assign(cost).numpy()) == pytest.approx(cost[range(4), assign(cost)].mean())
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: match([[1.0, 2.0]]), "cost"),
+        (lambda: match(torch.zeros(1, 2), forbidden=[[True, False]]), "forbidden"),
+        (lambda: assign([[1.0]]), "cost"),
+        (lambda: cost_matrix(torch.zeros(1, 2), [[1.0, 2.0]]), "y"),
+        (lambda: transport_cost(torch.zeros(1, 1), [0]), "sigma"),
+    ],
+)
+def test_what_is_no_array_is_refused_by_its_name(call, name):
+    with pytest.raises(
+        TypeError, match=rf"^{name} must be a tensor or a numpy array, got list. Use torch.as_tensor\({name}\)"
+    ):
+        call()
 
 
 @each_solver

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kmixup import native
+from kmixup.structure import given_tensor
 
 Solver = Literal["auto", "enumerate", "native", "scipy"]
 
@@ -24,13 +25,13 @@ SOLVERS = ("auto", "enumerate", "native", "scipy")
 ENUMERATE_UP_TO = 4
 
 
-def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
+def assign(cost: Tensor | np.ndarray, solver: Solver = "auto") -> Tensor:
     r"""Permutations that minimise the transport cost of uniform k-batches.
 
     .. math:: \sigma^* = \arg\min_{\sigma \in S_k} \sum_i C_{i, \sigma(i)}
 
     Args:
-        cost: Cost matrices, shape ``[..., k, k]``, every entry finite.
+        cost: Cost matrices, a tensor or an array, shape ``[..., k, k]``, every entry finite.
         solver: ``"enumerate"`` sums all k! permutations on the tensor's device (k <= 8); ``"native"`` (the compiled
             core) and ``"scipy"`` copy the costs to the host once. ``"auto"``: enumerate for k <= 4 on other devices
             than the CPU, else native if it was built, else enumerate for k <= 4 and scipy beyond.
@@ -39,11 +40,13 @@ def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
         ``sigma``, int64, shape ``[..., k]``. Ties break arbitrarily: compare costs, not assignments.
 
     Raises:
+        TypeError: If ``cost`` is neither a tensor nor an array.
         ValueError: If an entry is infinite or NaN, the matrices are not square, or the solver is unknown.
         RuntimeError: If the solver ``"native"`` is asked for and was not built.
 
     Paper: Section 2, the optimal map between two k-samples.
     """
+    cost = given_tensor(cost, "cost")
     if cost.ndim < 2 or cost.shape[-1] != cost.shape[-2] or cost.shape[-1] == 0:
         raise ValueError(f"cost must be square matrices [..., k, k] with k >= 1, got shape {list(cost.shape)}.")
     if not cost.dtype.is_floating_point:
@@ -54,7 +57,7 @@ def assign(cost: Tensor, solver: Solver = "auto") -> Tensor:
     return _assign(cost, solver)
 
 
-def transport_cost(cost: Tensor, sigma: Tensor) -> Tensor:
+def transport_cost(cost: Tensor | np.ndarray, sigma: Tensor | np.ndarray) -> Tensor:
     r"""Mean cost of a matching; with squared Euclidean costs and the optimal matching, :math:`W_2^2`.
 
     .. math:: \frac1k \sum_i C_{i, \sigma(i)}
@@ -68,6 +71,7 @@ def transport_cost(cost: Tensor, sigma: Tensor) -> Tensor:
 
     Paper: Section 2, the squared Wasserstein-2 distance.
     """
+    cost, sigma = given_tensor(cost, "cost"), given_tensor(sigma, "sigma")
     return cost.gather(-1, sigma.unsqueeze(-1)).squeeze(-1).mean(-1)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kmixup import native
+from kmixup.structure import given_tensor
 
 Metric = Literal["sqeuclidean", "euclidean", "cosine"] | Callable[[Tensor, Tensor], Tensor]
 
@@ -23,7 +25,7 @@ _CANCELLATION = {torch.float32: 0.1, torch.float64: 1e-4}
 _FEW = 16
 
 
-def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
+def cost_matrix(x: Tensor | np.ndarray, y: Tensor | np.ndarray, metric: Metric = "sqeuclidean") -> Tensor:
     r"""Cost of moving each point of ``x`` to each point of ``y``.
 
     .. math:: C_{ij} = \|x_i - y_j\|^2, \quad \|x_i - y_j\| \quad\text{or}\quad 1 - \cos(x_i, y_j)
@@ -32,7 +34,7 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
     float32.
 
     Args:
-        x: Points, shape ``[..., k, d]``.
+        x: Points, a tensor or an array, shape ``[..., k, d]``.
         y: Points, shape ``[..., m, d]``.
         metric: ``"sqeuclidean"``, ``"euclidean"``, ``"cosine"`` (a zero vector is at distance 1 from everything), or a
             function of ``x`` and ``y`` that returns costs ``[..., k, m]``.
@@ -41,10 +43,12 @@ def cost_matrix(x: Tensor, y: Tensor, metric: Metric = "sqeuclidean") -> Tensor:
         Costs, shape ``[..., k, m]``, float32 or float64; differentiable in the points.
 
     Raises:
+        TypeError: If points are neither a tensor nor an array.
         ValueError: If the shapes do not fit, the metric is unknown, or a metric function returns another shape.
 
     Paper: Section 2, the optimal map between two k-samples.
     """
+    x, y = given_tensor(x, "x"), given_tensor(y, "y")
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
         raise ValueError(
             f"x and y must be [..., k, d] and [..., m, d] with equal leading shape and d, "

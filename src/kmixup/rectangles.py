@@ -13,14 +13,15 @@ from torch import Tensor
 
 from kmixup import native
 from kmixup.assignment import Solver, check_solver
+from kmixup.structure import given_tensor
 
 
 def match(
-    cost: Tensor,
+    cost: Tensor | np.ndarray,
     *,
-    forbidden: Tensor | None = None,
-    rows: Tensor | Sequence[int] | int | None = None,
-    columns: Tensor | Sequence[int] | int | None = None,
+    forbidden: Tensor | np.ndarray | None = None,
+    rows: Tensor | np.ndarray | Sequence[int] | int | None = None,
+    columns: Tensor | np.ndarray | Sequence[int] | int | None = None,
     maximize: bool = False,
     solver: Solver = "auto",
 ) -> Tensor:
@@ -34,8 +35,8 @@ def match(
     ``torch.nn.functional.pad(cost, (0, n), value=price)``.
 
     Args:
-        cost: Cost matrices, floating point, shape ``[..., n, m]``. An infinite entry forbids its pair: +inf, to
-            maximise -inf.
+        cost: Cost matrices, a tensor or an array, floating point, shape ``[..., n, m]``. An infinite entry forbids its
+            pair: +inf, to maximise -inf.
         forbidden: Pairs that must not be, bool, shape ``[..., n, m]`` or one that broadcasts to it; their costs may be
             anything, NaN included.
         rows: How many rows of each problem count, the first ones, shape ``[...]``; default all. What is beyond is
@@ -49,16 +50,19 @@ def match(
         The column of each row, -1 where it has none, int64, shape ``[..., n]``. Ties break arbitrarily: compare costs.
 
     Raises:
+        TypeError: If costs or forbidden pairs are neither a tensor nor an array.
         ValueError: If an entry that counts is NaN or infinite with the wrong sign, a problem is infeasible (the message
             names it, and rows that have too few columns between them), or shapes do not fit.
         RuntimeError: If the solver ``"native"`` is asked for and was not built.
     """
+    cost = given_tensor(cost, "cost")
     if cost.ndim < 2 or not cost.dtype.is_floating_point:
         raise ValueError(
             f"cost must be floating-point matrices [..., n, m], got {cost.dtype} {list(cost.shape)}. "
             "Convert it with cost.float()."
         )
     if forbidden is not None:
+        forbidden = given_tensor(forbidden, "forbidden")
         _check_mask(forbidden, cost)
     check_solver(solver)
     if solver == "enumerate":
@@ -80,7 +84,7 @@ def _check_mask(forbidden: Tensor, cost: Tensor) -> None:
         ) from None
 
 
-def _counts(name: str, given: Tensor | Sequence[int] | int | None, cost: Tensor) -> Tensor | None:
+def _counts(name: str, given: Tensor | np.ndarray | Sequence[int] | int | None, cost: Tensor) -> Tensor | None:
     if given is None:
         return None
     counts, batch = torch.as_tensor(given), cost.shape[:-2]
@@ -167,9 +171,15 @@ def _refusal(cost: Tensor, sizes: Tensor | None, problem: int, maximize: bool) -
     stuck, reach = _without_enough(np.isfinite(costs if few == "rows" else costs.T))
     return ValueError(
         f"problem{f' {which}' if which else ''} is infeasible: of {len(costs)} rows and {costs.shape[1]} columns, "
-        f"{few} {stuck} may only meet {many} {reach}. To leave a row alone at a price, give it a column of its own: "
+        f"{few} {_first(stuck)} may only meet {many} {_first(reach)}. "
+        "To leave a row alone at a price, give it a column of its own: "
         "torch.nn.functional.pad(cost, (0, n), value=price)."
     )
+
+
+def _first(indices: list[int], count: int = 10) -> str:
+    more = f", and {len(indices) - count} more" * (len(indices) > count)
+    return f"[{', '.join(map(str, indices[:count]))}{more}]"
 
 
 def _without_enough(allowed: np.ndarray) -> tuple[list[int], list[int]]:
@@ -178,13 +188,15 @@ def _without_enough(allowed: np.ndarray) -> tuple[list[int], list[int]]:
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
     column = maximum_bipartite_matching(csr_matrix(allowed), perm_type="column")
-    row_of = {int(j): i for i, j in enumerate(column) if j >= 0}
-    stuck, reach = [int(np.argmin(column))], []
+    matched = np.flatnonzero(column >= 0)
+    row_of, reach = np.empty(allowed.shape[1], np.int64), np.zeros(allowed.shape[1], bool)
+    row_of[column[matched]] = matched
+    stuck = [int(np.argmin(column))]
     for row in stuck:  # which grows: all that alternating paths lead to from a row that is left over
-        new = [int(j) for j in np.flatnonzero(allowed[row]) if j not in reach]
-        reach += new
-        stuck += [row_of[j] for j in new]
-    return sorted(stuck), sorted(reach)
+        new = np.flatnonzero(allowed[row] & ~reach)
+        reach[new] = True
+        stuck += row_of[new].tolist()
+    return sorted(stuck), np.flatnonzero(reach).tolist()
 
 
 @torch.library.custom_op(

@@ -97,6 +97,20 @@ def tensor_of(x: Any) -> Any:
     return torch.from_numpy(x if shareable else x.copy())
 
 
+def given_tensor(x: Any, name: str) -> Tensor:
+    """An argument that is a tensor or an array, as a tensor.
+
+    Raises:
+        TypeError: If it is neither, by its name.
+    """
+    x = tensor_of(x)
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor or a numpy array, got {type(x).__name__}. Use torch.as_tensor({name})."
+        )
+    return x
+
+
 def is_data(leaf: Any) -> bool:
     """Whether a leaf is a tensor or an array."""
     return isinstance(leaf, (Tensor, np.ndarray))
