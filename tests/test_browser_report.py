@@ -194,6 +194,34 @@ def test_a_heat_map_is_a_figure_too(opened):
     assert rows
 
 
+def test_a_heat_map_shows_the_reading_that_is_asked_for(page, tmp_path):
+    """A cell that a reading does not touch has no entry of its own, so a place in the list is no name."""
+    recipe = read_recipe("table7").where(group="b", k=(1, 16))
+    mixup, k_mixup = (recipe.where(k=k) for k in (1, 16))
+    made = [run(mixup.cells[0].trial(0), 0.10), run(mixup.read_as("as-released").cells[0].trial(0), 0.11)]
+    for reading, error in (("as-trained", 0.20), ("as-printed", 0.21), ("as-released", 0.22)):
+        made.append(run(k_mixup.read_as(reading).cells[0].trial(0), error))
+    write_page(make_scorecard([recipe], made), tmp_path / "r.html")
+    page.goto((tmp_path / "r.html").as_uri())
+    details = page.locator("details.figure").first
+    details.locator("summary").click()
+    details.locator(".main-svg").first.wait_for()
+    expected = {"as trained": ["10", "20"], "as printed": ["10", "21"], "as released": ["11", "22"]}
+    for reading, errors in expected.items():
+        details.get_by_label("Reading").select_option(reading)
+        _, text = download(page, details.get_by_role("button", name="CSV"))
+        assert [row["ours"] for row in csv.DictReader(io.StringIO(text))] == errors, reading
+
+
+def test_a_cell_of_infinite_alpha_opens(page, tmp_path):
+    recipe = read_recipe("table7").where(group="b", k=16).override(alpha=float("inf"), max_alpha=float("inf"))
+    made = run(recipe.cells[0].trial(0), 0.2).model_copy(update={"alpha_k": float("inf")})
+    write_page(make_scorecard([recipe], [made]), tmp_path / "r.html")
+    page.goto((tmp_path / "r.html").as_uri())
+    page.locator("td.cell button").first.click()
+    assert page.get_by_role("row", name="alpha_k that trained").locator("td").text_content() == "inf"
+
+
 def test_filters_show_what_fits_and_count_it(opened):
     form, count = opened.locator("#filters"), opened.locator("#filters output")
     everything = opened.evaluate("cells.length")

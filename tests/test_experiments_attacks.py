@@ -58,6 +58,7 @@ def test_errors_of_a_linear_model_follow_its_margins():
     margin = (model(x).gather(1, y[:, None]) - model(x).gather(1, 1 - y[:, None])).squeeze(1)
     reach = (weight[1] - weight[0]).abs().sum()
     errors = fgsm_errors(model, x, y, [0.0, 4.0, 16.0])
+    assert fgsm_errors(model, x, y, [0.0, 4.0, 4.0, 16.0]) == errors  # a size given twice is counted once
     for epsilon, error in errors.items():
         assert error == pytest.approx((margin < epsilon / 255 * reach).double().mean().item())
     assert 0 == errors[0.0] < errors[4.0] < errors[16.0]

@@ -106,6 +106,17 @@ def test_idx_files_are_read_as_pixels_in_the_unit_interval(tmp_path, packed, bel
     assert data.num_classes == 10
 
 
+def test_the_folder_of_a_data_set_goes_before_files_of_the_same_names_beside_it(tmp_path):
+    write_idx(tmp_path, n=(5, 2))
+    write_idx(tmp_path / "fashion-mnist", n=(7, 3))
+    assert len(DATASETS["fashion-mnist"](tmp_path, 0).x_train) == 7
+    assert len(DATASETS["mnist"](tmp_path, 0).x_train) == 5
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(FileNotFoundError, match="cifar100 needs train, test"):
+        DATASETS["cifar100"](tmp_path, 0)
+
+
 def test_mnist_and_fashion_mnist_do_not_take_each_others_folder(tmp_path):
     write_idx(tmp_path / "mnist")
     write_idx(tmp_path / "fashion-mnist", n=(7, 3))

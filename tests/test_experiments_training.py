@@ -122,6 +122,19 @@ def test_learning_rate_steps_down_at_one_half_and_three_quarters():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_the_first_epoch_has_the_first_learning_rate_however_short_the_trial():
+    assert [learning_rate(trial(epochs=epochs), 0) for epochs in (1, 2, 3, 4)] == [0.1] * 4
+
+
+@pytest.mark.parametrize("method", ["mixup", "nearest-neighbour"])
+def test_what_has_no_part_in_the_id_has_none_in_the_training(method):
+    least, most = (trial(method=method, k=1, alpha=64.0, epochs=1, max_alpha=limit) for limit in (0.01, 100.0))
+    assert least.id == most.id
+    assert [run(each).alpha_k for each in (least, most)] == [64.0, 64.0]
+    capped = run(trial(method="k-mixup", k=4, alpha=64.0, epochs=1, max_alpha=10.0))
+    assert (capped.alpha_k, capped.attainable) == (10.0, False)
+
+
 def test_the_learning_rate_rises_step_by_step_during_the_warm_up():
     t = trial(method="erm", warmup_epochs=2, epochs=20)
     assert [learning_rate(t, epoch) for epoch in (0, 0.5, 1, 2)] == pytest.approx([0, 0.025, 0.05, 0.1])

@@ -84,17 +84,16 @@ def fgsm_errors(
 
     Paper: Table 7.
     """
-    epsilons = list(epsilons)
     was_training = model.training
     attacked = Normalised(model, mean, std).eval()
     wrong = dict.fromkeys(epsilons, 0)
     try:
-        for epsilon in epsilons:
+        for epsilon in wrong:
             _refuse(attacked, x, epsilon)
         for images, classes in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
             sign = _gradient_sign(attacked, images, classes)
             with torch.no_grad():
-                for epsilon in epsilons:
+                for epsilon in wrong:
                     outputs = attacked(_step(images, sign, epsilon))
                     wrong[epsilon] += int((outputs.argmax(1) != classes).sum())
     finally:
@@ -130,7 +129,7 @@ def noise_errors(
     wrong = dict.fromkeys(sigmas, 0)
     for inputs, classes in zip(x.split(_BATCH), y.split(_BATCH), strict=True):
         noise = torch.randn(inputs.shape, generator=generator).to(inputs)
-        for sigma in sigmas:
+        for sigma in wrong:
             wrong[sigma] += int((model(inputs + sigma * noise).argmax(1) != classes).sum())
     model.train(was_training)
     return {sigma: count / len(y) for sigma, count in wrong.items()}

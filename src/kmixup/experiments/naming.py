@@ -69,7 +69,7 @@ def protocol(cells: Sequence[Cell], varied: Sequence[str]) -> str:
     shared = {name: value for trial in trials for name, value in flat_settings(trial).items() if name not in varied}
     asked = [name for name in shared if name.partition(".")[0] in _PROTOCOL and shared[name] is not None]
     sentence = "Protocol: " + ", ".join(f"{name} = {shared[name]}" for name in asked) + "."
-    readings = dict.fromkeys(_reading(cell) for cell in cells if cell.settings.adjusts_alpha and cell.settings.k > 1)
+    readings = dict.fromkeys(_reading(cell) for cell in cells if cell.settings.calibrated)
     return sentence + "".join(f" Reading: {reading}." for reading in readings)
 
 

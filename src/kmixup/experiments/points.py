@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,9 +47,9 @@ class Points:
         # As Algorithm 1 has it: two independent k-samples of the data, whatever the batches.
         generator = Generator().manual_seed(trial.seed_for("calibration"))
         x = normalise(self.data.x_train, self.data.mean, self.data.std)
-        rule, k = (trial.alpha_rule, trial.k) if trial.adjusts_alpha else ("none", 1)
+        k, rule, most = (trial.k, trial.alpha_rule, trial.max_alpha) if trial.calibrated else (1, "none", math.inf)
         matched = matched_sq_distance(x, k, generator=generator)
-        return calibrated(k, trial.alpha, rule, mean_sq_distance(x), matched, max_alpha=trial.max_alpha)
+        return calibrated(k, trial.alpha, rule, mean_sq_distance(x), matched, max_alpha=most)
 
 
 def load_points(trial: Trial, data_dir: Path | None = None) -> Points:

@@ -91,10 +91,13 @@ def run(
 
 
 def learning_rate(trial: Trial, epoch: float) -> float:
-    """Learning rate at a time counted in epochs, 0 at the start; within an epoch it changes during the warm-up only."""
+    """Learning rate at a time counted in epochs, 0 at the start; within an epoch it changes during the warm-up only.
+
+    A milestone is a whole number of epochs, one at least.
+    """
     if epoch < trial.warmup_epochs:
         return trial.lr * epoch / trial.warmup_epochs
-    passed = sum(epoch >= round(share * trial.epochs) for share in trial.milestones)
+    passed = sum(epoch >= max(1, round(share * trial.epochs)) for share in trial.milestones)
     return trial.lr * trial.lr_decay**passed
 
 

@@ -92,8 +92,9 @@ class Trial(Strict):
         k: Points per k-batch.
         alpha: The alpha of a table's column, that is of k = 1. Training uses ``alpha_k``, which ``alpha_rule`` derives.
         alpha_rule: How alpha grows with k in k-mixup of inputs: see `kmixup.calibrate`. ``"none"``: alpha itself, as
-            other methods always have it. `kmixup.experiments.readings` says which reading of the paper is which.
-        max_alpha: Largest alpha_k.
+            other methods and k = 1 always have it. `kmixup.experiments.readings` says which reading of the paper is
+            which.
+        max_alpha: Largest alpha_k, where alpha follows a rule (``"none"`` among them).
         metric: Cost of the matching.
         pairing: Which k-batches are matched.
         lam_per: One lam per batch, block or sample.
@@ -187,6 +188,11 @@ class Trial(Strict):
         return self.method in ("mixup", "k-mixup", "k-mixup-release")
 
     @property
+    def calibrated(self) -> bool:
+        """Whether ``alpha_rule`` and ``max_alpha`` matter: at k = 1 every rule leaves alpha as it is."""
+        return self.adjusts_alpha and self.k > 1
+
+    @property
     def own_data(self) -> bool:
         """Whether the data are the user's own, rather than one of the paper's data sets."""
         return self.dataset not in _PAPERS
@@ -199,7 +205,7 @@ class Trial(Strict):
         if not self.mixes:
             return {"alpha_rule", "max_alpha", "metric", "pairing", "lam_per"}
         without: set[str] = set()
-        if not self.adjusts_alpha or self.k == 1:
+        if not self.calibrated:
             without |= {"alpha_rule", "max_alpha"}
         if self.method == "mixup":
             without.add("metric")

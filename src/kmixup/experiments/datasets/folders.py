@@ -42,7 +42,7 @@ def tiny_imagenet(data_dir: Path | None = None, seed: int = 0, *, augment: bool 
 
     Paper: Table 4, Tiny ImageNet.
     """
-    folder = find_folder("tiny-imagenet", data_dir, ["train", "val/val_annotations.txt"], "tiny-imagenet-200")
+    folder = find_folder("tiny-imagenet", data_dir, ["train/", "val/val_annotations.txt"], "tiny-imagenet-200")
     classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
     number = {name: index for index, name in enumerate(classes)}
     train = [

@@ -57,21 +57,30 @@ def image_data(
 
 
 def find_folder(name: str, data_dir: Path | None, needed: Sequence[str], *below: str) -> Path:
-    """The first of ``data_dir``, its subfolders ``below``, and the fetched copy, that holds the needed files.
+    """The first that holds the needed files: ``data_dir``'s subfolders ``below``, itself, and the fetched copy.
+
+    The data set's own folder goes first: names of files that several data sets share do not tell them apart. A name
+    that ends in a slash is that of a folder.
 
     Raises:
         FileNotFoundError: If none does.
     """
     fetched = cache_dir() / "data"
     roots = ([data_dir] if data_dir is not None else []) + [fetched / name]
-    places = [root / part for root in roots for part in ("", *below)]
+    places = [root / part for root in roots for part in (*below, "")]
     for place in places:
-        if all((place / file).exists() or (place / f"{file}.gz").exists() for file in needed):
+        if all(_there(place, file) for file in needed):
             return place
     raise FileNotFoundError(
         f"{name} needs {', '.join(needed)}, found in none of {', '.join(str(place) for place in places)}. Give their "
         f"folder with --data-dir, or run `kmixup data fetch {name}`."
     )
+
+
+def _there(place: Path, name: str) -> bool:
+    if name.endswith("/"):
+        return (place / name).is_dir()
+    return (place / name).is_file() or (place / f"{name}.gz").is_file()
 
 
 def random_crop(padding: int) -> Augment:

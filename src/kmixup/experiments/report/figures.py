@@ -101,10 +101,10 @@ class Cells:
             return found
         found |= {
             "seeds": [[seed, error] for seed, error in cell.errors.items()],
-            "alpha_k": cell.mean_of(lambda run: run.alpha_k),
+            "alpha_k": _worded(cell.mean_of(lambda run: run.alpha_k)),
             "xi_k": cell.mean_of(lambda run: run.xi_k),
             "seconds": cell.mean_of(lambda run: run.seconds.total),
-            "nll": cell.mean_of(lambda run: run.test and run.test.nll),
+            "nll": _worded(cell.mean_of(lambda run: run.test and run.test.nll)),
             "calibration": cell.mean_of(lambda run: run.test and 100 * run.test.calibration_error),
             "match": cell.match.model_dump() if cell.match else None,
             "attacked": {size: _triple(estimate) for size, estimate in cell.attacked.items()},
@@ -150,6 +150,11 @@ def _triple(estimate: Estimate) -> list[float | None]:
 
 def _joined(texts: Any) -> str:
     return ", ".join(dict.fromkeys(texts))
+
+
+def _worded(value: float | None) -> float | str | None:
+    """A number, or the word for an infinite one, which JSON does not have."""
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def _finite(value: Any) -> Any:

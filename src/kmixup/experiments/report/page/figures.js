@@ -106,14 +106,13 @@ function seeds(cell) {
   return { data, rows, layout };
 }
 
-function heat(found, reading, measure) {
-  const value = (cell) => {
-    const of = cell.readings[reading] || cell.readings[0];
-    return { ours: of.mean, published: cell.published, difference: of.difference }[measure];
-  };
+function heat(found, name, measure) {
+  // A reading that does not touch a cell is not among its own: it is the first one's.
+  const read = (cell) => cell.readings.find(({ reading }) => reading === name) ?? cell.readings[0];
+  const value = (cell) => ({ ours: read(cell).mean, published: cell.published, difference: read(cell).difference }[measure]);
   const rows = [["row", "alpha", "ours", "standard_error", "n", "published", "difference"]];
   found.forEach((cell) => {
-    const of = cell.readings[reading] || cell.readings[0];
+    const of = read(cell);
     rows.push([cell.row, cell.alpha, of.mean, of.error, of.n, cell.published, of.difference]);
   });
   const names = [...new Set(found.map((cell) => cell.row))];

@@ -96,21 +96,24 @@ filter();
 
 const LINES = { readings: "readings of this cell", alpha: "all rows at this alpha", row: "all alpha of this row" };
 
+// JSON has no infinite number: it comes as the text that is shown.
+const digits = (value, count) => (typeof value === "number" ? value.toPrecision(count) : value);
+
 const FACTS = [
   ["ours ± standard error (n)", (of) => of.text],
   ["published", (of, cell) => fixed(cell.published)],
   ["difference", (of) => signed(of.difference)],
   ["seeds", (of) => `${of.n} of ${of.trials}`],
   ["what differs", (of) => of.notes && of.notes.join("; ")],
-  ["alpha_k that trained", (of) => of.alpha_k !== undefined && of.alpha_k.toPrecision(3)],
-  ["xi of k and alpha_k", (of) => of.xi_k !== undefined && of.xi_k.toPrecision(3)],
-  ["squared distance, matched", (of) => of.match && of.match.matched_sq_distance.toPrecision(4)],
-  ["squared distance, unmatched", (of) => of.match && of.match.unmatched_sq_distance.toPrecision(4)],
+  ["alpha_k that trained", (of) => digits(of.alpha_k, 3)],
+  ["xi of k and alpha_k", (of) => digits(of.xi_k, 3)],
+  ["squared distance, matched", (of) => of.match && digits(of.match.matched_sq_distance, 4)],
+  ["squared distance, unmatched", (of) => of.match && digits(of.match.unmatched_sq_distance, 4)],
   ["pairs of one class", (of) => of.match && `${fixed(100 * of.match.same_class_share, 1)} %`],
   ["pairs with oneself", (of) => of.match && `${fixed(100 * of.match.self_share, 1)} %`],
-  ["negative log-likelihood, nats", (of) => of.nll !== undefined && of.nll.toPrecision(3)],
+  ["negative log-likelihood, nats", (of) => digits(of.nll, 3)],
   ["expected calibration error", (of) => of.calibration !== undefined && `${fixed(of.calibration)} %`],
-  ["seconds per run", (of) => of.seconds !== undefined && of.seconds.toPrecision(3)],
+  ["seconds per run", (of) => digits(of.seconds, 3)],
   ["commit", (of) => texts[of.commits]],
   ["made on", (of) => texts[of.made]],
   ["data", (of) => texts[of.data]],
@@ -190,13 +193,12 @@ for (const details of document.querySelectorAll("details.figure")) {
   details.addEventListener("toggle", () => {
     if (!details.open || details.children.length > 1) return;
     const found = [...details.parentElement.querySelectorAll("[data-cell]")].map((button) => cells[button.dataset.cell]);
-    const most = found.reduce((a, b) => (b.readings.length > a.readings.length ? b : a));
-    const readings = Object.fromEntries(most.readings.map(({ reading }, place) => [place, reading]));
+    const readings = Object.fromEntries(found.flatMap((cell) => cell.readings.map(({ reading }) => [reading, reading])));
     const options = { ours: "our error", published: "published error", difference: "difference" };
     const { table, part } = found[0];
     const made = figure(`${table}: ${part}`, fileName(table, part),
       [{ label: "Show", options }, { label: "Reading", options: readings }],
-      (measure, reading) => heat(found, Number(reading), measure),
+      (measure, reading) => heat(found, reading, measure),
       () => `Heat map of ${table}, ${part}; the table above has its numbers.`);
     details.append(made.element);
     made.show();
