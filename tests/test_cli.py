@@ -168,6 +168,12 @@ def test_a_trial_that_was_run_before_is_trained_again_for_a_model_that_was_not_k
     [
         (["reproduce", "tabel1"], "unknown recipe 'tabel1'. Did you mean 'table1'?"),
         (["reproduce", "table1", "--where", "kk=1"], "unknown setting 'kk'. Did you mean 'k'?"),
+        (
+            ["reproduce", "table1", "--where", "k=1", "--where", "k=16"],
+            "k is given twice, got 'k=16' last. Give it once",
+        ),
+        (["reproduce", "table1", "--set", "seed=7"], "seed is no setting of a cell, whose trials have the seeds 0, "),
+        (["reproduce", "figures-of-mine.toml"], "no recipe file figures-of-mine.toml."),
         (["train", "dataset=irsi", "model=fc"], "unknown dataset 'irsi'. Did you mean 'iris'?"),
         (["report", "table1", "--measure", "worst"], "measure must be one of final, best, got 'worst'."),
         (["report", "table1", "--to", "x.pdf"], "a report file ends in .md, .csv, .tex, .html"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,20 @@ def test_a_recipe_of_ones_own_is_read_from_its_path(tmp_path):
         (("k = 4", "k = 0"), "cell 1: k: Input should be greater than or equal to 1, got 0"),
         (("k = 4", "k = 4\nmethod = 'erm'"), "method 'erm' mixes nothing, got k = 4"),
         (("k = 4", "k = "), "mine.toml: not TOML"),
+        (("k = 4", "k = 4\nseed = 7"), "cell 1: seed is no setting of a cell, whose trials have the seeds 0, 1, 2, "),
+        (("epochs = 3", "epochs = 3\nseed = 7"), r"cell 1: seed is no setting .* got 7\. Say how many with `trials`"),
         (("[[cell]]", "[[cells]]"), "unknown setting 'cells'. Did you mean 'cell'"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_an_error_that_names_the_place_and_the_remedy(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         read_recipe(write(tmp_path, RECIPE.replace(*change)))
+
+
+def test_a_recipe_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b'title = "\xff"')
+    with pytest.raises(ValueError, match=r"mine\.toml is no text in UTF-8 \(invalid start byte at byte 9\)"):
+        read_recipe(str(tmp_path / "mine.toml"))
 
 
 def test_a_name_that_is_no_recipe_suggests_one():
@@ -123,6 +132,8 @@ def test_override_changes_every_cell_and_refuses_nonsense():
     assert recipe.cells[0].settings.lr == 0.1
     with pytest.raises(ValueError, match="metric"):
         recipe.override(metric="manhattan")
+    with pytest.raises(ValueError, match="kmixup train --recipe NAME seed=7"):
+        recipe.override(seed=7)
 
 
 def test_all_trials_come_seed_by_seed_so_that_a_short_sweep_has_whole_tables():
@@ -190,6 +201,9 @@ def test_settings_are_parsed_as_typed():
         parse_settings(["k"])
     with pytest.raises(ValueError, match=r"'k.x=2' is an option of k, which has the value 1. Say one of the two"):
         parse_settings(["k=1", "k.x=2"])
+    for twice in (["k=1", "k=16"], ["k.x=1", "k={y=1}"], ["k={x=1}", "k.x=2"]):
+        with pytest.raises(ValueError, match=rf"k(\.x)? is given twice, got '{re.escape(twice[1])}' last\. .* commas"):
+            parse_settings(twice)
 
 
 def test_a_trial_can_start_from_the_nearest_cell_of_a_recipe():

@@ -230,6 +230,9 @@ def test_a_line_that_is_no_run_is_an_error_that_names_it(tmp_path, made):
     write_whole(path, path.read_text() + '{"id": 3}\n')
     with pytest.raises(ValueError, match=r"t.jsonl, line 2: not a run"):
         RunStore(tmp_path / "runs", also=[path])
+    path.write_bytes(path.read_bytes().replace(b'{"id": 3}', b'{"id": "\xff"}'))
+    with pytest.raises(ValueError, match=r"t.jsonl, line 2: not whole JSON: invalid unicode"):
+        RunStore(tmp_path / "runs", also=[path])
 
 
 # --- provenance -------------------------------------------------------------------------------------------------------

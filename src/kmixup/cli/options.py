@@ -28,7 +28,7 @@ Name = Annotated[str, Help("table1, table1a, ..., or the path of a recipe (.toml
 DataDir = Annotated[Path | None, Help("Folder with the data files.")]
 Out = Annotated[Path, Help("Folder of run files.")]
 Also = Annotated[list[Path] | None, Help("JSON-lines files or folders whose runs count too; repeatable.")]
-Where = Annotated[list[str] | None, Help("Only these cells, such as k=1,16 or group=a; repeatable.")]
+Where = Annotated[list[str] | None, Help("Only these cells, such as k=1,16; repeatable, for another setting: group=a.")]
 Set = Annotated[list[str] | None, Help("Another setting for all cells, such as metric=euclidean.", flag="--set")]
 Reading = Annotated[
     str | None, Help("Another reading of the paper: as-trained, as-printed, as-searched or as-released.")

@@ -47,7 +47,7 @@ def reproduce(
 
     Killed or interrupted, run the same command again: finished trials are kept.
     """
-    if name == "theory" or name.startswith("figure"):
+    if name == "theory" or (name.startswith("figure") and not name.endswith(".toml")):
         for_tables = {"trials": trials, "where": where, "set": settings, "reading": reading, "jobs": jobs}
         for_tables |= {"also": also, "ray": ray}
         refused = [f"--{option}" for option, value in {**for_tables, "dry-run": dry_run}.items() if value]
@@ -132,7 +132,7 @@ def claims(
 
     Under the main reading of each table, and under each other one that it was run in; a scorecard comes first.
     """
-    from kmixup.experiments.files import write_whole
+    from kmixup.experiments.files import read_whole, write_whole
     from kmixup.experiments.recipe import recipe_names
     from kmixup.experiments.report import claims_to_markdown, fill_page, readings_to_markdown
     from kmixup.experiments.scorecard import make_scorecard
@@ -140,7 +140,7 @@ def claims(
     runs = _runs(_store(out, also))
     made = make_scorecard([_recipe(name, None, None) for name in names or recipe_names()], runs)
     if into is not None:
-        write_whole(into, fill_page(into.read_text(encoding="utf-8"), made))
+        write_whole(into, fill_page(read_whole(into), made))
     text = readings_to_markdown(made) if readings else claims_to_markdown(made)
     if to is not None:
         write_whole(to, text)

@@ -10,10 +10,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_settings", "type_settings", "write_whole"]
+__all__ = ["parse_settings", "read_whole", "type_settings", "write_whole"]
 
 # Windows refuses to replace a file that another process (a virus scanner, a reader) has open just now.
 _RENAME_PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)
+
+
+def read_whole(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not UTF-8. The message names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}).") from None
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -59,7 +72,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     Values are read as TOML (``True`` and ``False`` too), or else as words; commas make a list.
 
     Raises:
-        ValueError: If there is no ``=``, or a setting has a value and options.
+        ValueError: If there is no ``=``, a setting is given twice, or it has a value and options.
     """
     settings: dict[str, Any] = {}
     for text in texts:
@@ -72,6 +85,8 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
                 raise ValueError(f"{text!r} is an option of {key}, which has the value {place!r}. Say one of the two.")
+        if last in place:
+            raise ValueError(f"{name.strip()} is given twice, got {text!r} last. Give it once; commas make a list.")
         place[last] = _parse_value(value.strip())
     return settings
 

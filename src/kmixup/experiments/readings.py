@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmixup.experiments.trial import Trial, unknown
+from pydantic import ValidationError
+
+from kmixup.experiments.trial import Trial, first_mistake, unknown
 
 __all__ = ["AS_TRAINED", "READINGS", "Reading", "read", "readings_of"]
 
@@ -70,7 +72,10 @@ def read(given: Mapping[str, Any], reading: str) -> Trial:
         raise ValueError(unknown("reading", reading, READINGS))
     if given.get("method", "k-mixup") == "k-mixup":
         given = {name: value for name, value in given.items() if name != "method"}
-    return Trial.model_validate({**READINGS[reading].settings, **given})
+    try:
+        return Trial.model_validate({**READINGS[reading].settings, **given})
+    except ValidationError as error:
+        raise ValueError(first_mistake(error)) from None
 
 
 def readings_of(trial: Trial) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from kmixup.experiments.files import type_settings
+from kmixup.experiments.files import read_whole, type_settings
 from kmixup.experiments.readings import AS_TRAINED, READINGS, read
 from kmixup.experiments.trial import Options, Strict, Trial, first_mistake, natural, unknown
 
@@ -110,6 +110,11 @@ class Cell:
     full: Trial | None = None
 
     def __post_init__(self) -> None:
+        if "seed" in self.given:
+            raise ValueError(
+                f"seed is no setting of a cell, whose trials have the seeds 0, 1, 2, ...; got {self.given['seed']}. "
+                "Say how many with `trials` (--trials), or run one trial: kmixup train --recipe NAME seed=7."
+            )
         _ = self.settings
 
     @property
@@ -193,10 +198,7 @@ class Recipe:
             ValueError: If a setting is unknown or does not fit a cell.
         """
         settings = {name: value for name, value in settings.items() if value is not None}
-        try:
-            cells = [_changed(cell, trials or cell.trials, settings) for cell in self.cells]
-        except ValidationError as error:
-            raise ValueError(first_mistake(error)) from None
+        cells = [_changed(cell, trials or cell.trials, settings) for cell in self.cells]
         words = [word for text in type_settings(settings) for word in ("--set", text)]
         words += ["--trials", str(trials)] if trials else []
         return replace(self, cells=tuple(cells), asked=(*self.asked, *words))
@@ -239,7 +241,7 @@ def read_recipe(name: str) -> Recipe:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"no recipe file {path}.")
-        return replace(_parse(path.stem, path.read_text(encoding="utf-8"), name), asked=(name,))
+        return replace(_parse(path.stem, read_whole(path), name), asked=(name,))
     names = recipe_names()
     whole = next((known for known in names if name != known and name[:-1] == known), None)
     if name not in names and whole and name[len(whole) :] in read_recipe(whole).groups:
@@ -295,10 +297,8 @@ def _parse(name: str, text: str, where: str) -> Recipe:
             place = f"{where}: {f'group {group_name!r}, ' if group_name else ''}cell {number}"
             try:
                 cells.append(_cell(group_name, file, [common, cell]))
-            except ValidationError as error:
-                raise ValueError(f"{place}: {first_mistake(error)}") from None
             except ValueError as error:
-                raise ValueError(f"{place}: {error}") from None
+                raise ValueError(f"{place}: {first_mistake(error)}") from None
     if not cells:
         raise ValueError(f"{where}: no cells.")
     return Recipe(name, file.title, file.paper, file.note, titles, tuple(cells), tuple(file.claim), (name,))
@@ -345,7 +345,4 @@ def make_trial(settings: Mapping[str, Any], recipe: str | None = None) -> Trial:
         base, reading = nearest.given, nearest.reading
         if "k" in settings or "method" in settings:
             base = {name: value for name, value in base.items() if name != "method"}
-    try:
-        return read(_merge([base, settings]), reading)
-    except ValidationError as error:
-        raise ValueError(first_mistake(error)) from None
+    return read(_merge([base, settings]), reading)

@@ -233,7 +233,7 @@ def read_lines(path: Path) -> Iterator[Run]:
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
             try:
                 yield _from_json(line)
             except ValueError as error:

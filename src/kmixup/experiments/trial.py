@@ -51,8 +51,10 @@ def natural(name: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
 
 
-def first_mistake(error: ValidationError) -> str:
-    """The first of pydantic's complaints, in one line: where, what, and what came."""
+def first_mistake(error: ValueError) -> str:
+    """The first of pydantic's complaints, in one line: where, what, and what came; or what another error says."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     message = (f"{place}: " if place else "") + first["msg"].removeprefix("Value error, ")

@@ -13,6 +13,7 @@ from kmixup.experiments.datasets.cache import Decoded, Tensors, decoded
 from kmixup.experiments.datasets.data import Data
 from kmixup.experiments.datasets.pixels import find_folder, image_data, random_crop_and_flip
 from kmixup.experiments.datasets.split import spread_by_class
+from kmixup.experiments.files import read_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -172,7 +173,7 @@ def _is_other(file: Path, folder: Path) -> bool:
 def _annotated(annotations: Path, images: Sequence[Path], number: Mapping[str, int]) -> list[tuple[Path, int]]:
     """Each image with the class that its line names."""
     files, labels = {file.name: file for file in images}, dict[str, int]()
-    for line, text in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
+    for line, text in enumerate(read_whole(annotations).splitlines(), 1):
         name, _, rest = text.partition("\t")
         word = rest.partition("\t")[0].strip()
         if name not in files or word not in number or name in labels:
