@@ -187,6 +187,62 @@ def test_a_missing_value_is_refused_by_its_place_or_filled(token):
     assert left_out.note == "1 rows with missing values left out"
 
 
+def write_as(kind, table):
+    """A table of numbers and a class that is a number, as text (with decimal commas: German) or stored."""
+    values = np.array([[float(value) for value in row] for row in table])
+    if kind == "german":
+        write([[value.replace(".", ",") for value in row] for row in table], ";", name="t")
+    elif kind == "text":
+        write(table, name="t")
+    elif kind == "parquet":
+        arrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.table({str(i): column for i, column in enumerate(values.T)}), "t")
+    else:
+        np.savez("t.npz", x=values[:, :-1].astype(kind), y=values[:, -1])
+
+
+@pytest.mark.parametrize("kind", ["text", "german", "float32", "float64", "parquet"])
+@pytest.mark.parametrize("typed", [["-99.9"], [-99.9], -99.9, ["-99.90", "?"]])
+def test_numbers_that_stand_for_missing_values_are_missing_however_they_are_stored(kind, typed):
+    table = [[*row[:-1], str(i % 3)] for i, row in enumerate(changed(5, 2, "-99.9"))]
+    write_as(kind, table)
+    options = {"path": "t.npz" if kind.startswith("float") else "t", "na": typed}
+    with pytest.raises(ValueError, match=r"1 values are missing, the first in row 6.*column 2"):
+        read(**options)
+    table[5][2] = "0"
+    assert points(read(**options, missing=0)) == expected([[*row[:-1], KINDS[int(row[-1])]] for row in table])
+
+
+@pytest.mark.parametrize("kind", ["text", "float64", "parquet"])
+@pytest.mark.parametrize("typed", [["-1"], [-1], -1])
+def test_classes_that_stand_for_none_are_left_out_however_they_are_stored(kind, typed):
+    write_as(kind, [[*row[:-1], str(i % 3 - 1)] for i, row in enumerate(rows())])
+    path = "t.npz" if kind == "float64" else "t"
+    data = read(path=path, na=typed, unlabelled="drop")
+    assert (data.num_classes, data.note) == (2, "20 rows without a class left out")
+    assert points(data) == sorted([*row[:-1], row[-1] - 1] for row in expected(rows()) if row[-1])
+
+
+def test_a_number_that_stands_for_a_missing_word_makes_no_mixed_column():
+    table = [["-999" if i % 5 == 0 else "ab"[i % 2], str(7 * i % 11), KINDS[i % 3]] for i in range(N)]
+    write([["letter", "x", "kind"], *table])
+    assert read("table", na=[-999], missing=0).x_train.shape[1] == 4  # missing, a, b; x
+    with pytest.raises(ValueError, match=r"12 numbers and 48 other values"):
+        read("table")
+
+
+@pytest.mark.parametrize("typed", [[True], ["true"]])
+def test_a_truth_value_that_stands_for_a_missing_one_is_a_word_not_1(typed):
+    write(changed(5, 2, "TRUE"))
+    table = changed(5, 2, "1.00")
+    write(table, name="ones.csv")
+    with pytest.raises(ValueError, match=r"1 values are missing, the first in row 6"):
+        read(na=typed)
+    assert points(read(path="ones.csv", na=typed)) == expected(table)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_means_and_medians_for_missing_values_are_those_of_the_training_rows(seed):
     write(changed(5, 2, "NA"))

@@ -91,6 +91,14 @@ def is_missing(value: str, na: frozenset[str] = _NA) -> bool:
     return value.lower() in na
 
 
+def missing_cells(cells: Column, na: frozenset[str], decimal: Decimal = ".") -> np.ndarray:
+    """Which cells are missing, bool, ``[n]``: they read as one of ``na``, or are its number, however it is written."""
+    tokens = [float(token) for token in na if is_number(token, ".")]
+    if isinstance(cells, np.ndarray):  # -99.9 stored as float32 is -99.9 still
+        return np.isnan(cells) | np.isclose(cells[:, None], tokens, rtol=1e-7, atol=0).any(1)
+    return np.array([is_missing(cell, na) or (is_number(cell, decimal) and _number(cell) in tokens) for cell in cells])
+
+
 def is_number(value: str, decimal: Decimal = "auto") -> bool:
     """Whether a cell is a number with this decimal mark; ``"auto"``: with either."""
     return any(_NUMBER[mark].fullmatch(value) for mark in ((".", ",") if decimal == "auto" else (decimal,)))
@@ -132,14 +140,14 @@ def numbers(table: Table, column: int, decimal: Decimal, na: frozenset[str]) -> 
         ValueError: If it holds both, or a number too large.
     """
     cells = table.columns[column]
+    if not isinstance(cells, np.ndarray) and decimal == "." and (plain := _plain(cells)) is not None:
+        cells = plain
+    missing = missing_cells(cells, na, decimal)
     if isinstance(cells, np.ndarray):
-        values = cells
-    elif decimal == "." and (plain := _plain(cells)) is not None:
-        values = plain
+        values = np.where(missing, math.nan, cells)
     else:
-        here = [not is_missing(cell, na) for cell in cells]
-        fits = [is_number(cell, decimal) for cell in cells]
-        good, bad = sum(fits), [row for row, cell in enumerate(cells) if here[row] and not fits[row]]
+        fits = [is_number(cell, decimal) and not gone for cell, gone in zip(cells, missing, strict=True)]
+        good, bad = sum(fits), [row for row, fit in enumerate(fits) if not fit and not missing[row]]
         if bad and not good:
             return None
         if bad:
@@ -150,9 +158,7 @@ def numbers(table: Table, column: int, decimal: Decimal, na: frozenset[str]) -> 
                 f"na=[{value!r}] if it stands for a missing value, categorical=[{column}] if the column holds words, "
                 "not quantities."
             )
-        values = np.array(
-            [float(cell.replace(",", ".")) if fit else math.nan for cell, fit in zip(cells, fits, strict=True)]
-        )
+        values = np.array([_number(cell) if fit else math.nan for cell, fit in zip(cells, fits, strict=True)])
     if np.isinf(values).any():
         raise ValueError(f"{table.place(int(np.isinf(values).argmax()), column)} is infinite. Correct it.")
     if np.isnan(values).all():
@@ -189,9 +195,15 @@ def words(table: Table, column: int, na: frozenset[str]) -> list[str]:
 
 def class_names(cells: Column, na: frozenset[str]) -> list[str]:
     """One spelling of each value: 1, 1.0 and 01 are ``"1"``; ``""`` where it is missing."""
-    if isinstance(cells, np.ndarray):
-        return ["" if math.isnan(value) else _spelling(float(value)) for value in cells.tolist()]
-    return ["" if is_missing(cell, na) else _spelling(float(cell)) if is_number(cell, ".") else cell for cell in cells]
+    missing = missing_cells(cells, na)
+    return [
+        "" if gone else _spelling(float(cell)) if isinstance(cell, float) or is_number(cell, ".") else cell
+        for cell, gone in zip(cells.tolist() if isinstance(cells, np.ndarray) else cells, missing, strict=True)
+    ]
+
+
+def _number(cell: str) -> float:
+    return float(cell.replace(",", "."))
 
 
 def _spelling(value: float) -> str:

@@ -35,7 +35,7 @@ def table(
     categorical: Sequence[int | str] = (),
     words: Literal["one-hot", "codes"] = "one-hot",
     missing: Missing = None,
-    na: Sequence[str] = NA,
+    na: Sequence[str | int | float | bool] = NA,
     unlabelled: Literal["refuse", "drop"] = "refuse",
     header: Header = "auto",
     delimiter: str = "auto",
@@ -60,7 +60,7 @@ def table(
         words: ``"one-hot"``, or ``"codes"``: one column that counts the words in sorted order.
         missing: What stands for a missing number: a number, or the ``"mean"`` or ``"median"`` of the column's training
             rows; a missing word is then a word of its own. ``"drop"`` leaves such rows out; None refuses them.
-        na: Values that count as missing, in upper or lower case.
+        na: Values that count as missing: words in upper or lower case; numbers however they are written.
         unlabelled: Whether rows without a class are an error or left out.
         header: Whether the first line of text names the columns; ``"auto"`` finds out or asks.
         delimiter: Between values of text; ``" "`` is any white space.
@@ -78,7 +78,7 @@ def table(
     """
     read = _read_rows(
         *_file(data_dir, path),
-        *(class_column, tuple(drop), tuple(categorical), words, missing, tuple(na), unlabelled),
+        *(class_column, tuple(drop), tuple(categorical), words, missing, tuple(map(str, na)), unlabelled),
         *(header, delimiter, decimal, encoding),
     )
     known = columns.classes(read.table, read.target, read.names)
@@ -121,9 +121,9 @@ def whole_table(
     given = read_options("dataset", "table", table, {**options, "path": path, "class_column": target}, given=_GIVEN)
     told = ("words", "missing", "unlabelled", "header", "delimiter", "decimal", "encoding")
     told = {name: given[name] for name in told}
-    lists = {name: tuple(given[name]) for name in ("drop", "categorical", "na")}
+    lists = {name: tuple(given[name]) for name in ("drop", "categorical")}
     file, source = _file(data_dir, path)
-    read = _read_rows(file, source, given["class_column"], **lists, **told)
+    read = _read_rows(file, source, given["class_column"], na=tuple(map(str, given["na"])), **lists, **told)
     numeric = all(columns.is_number(name, ".") for name in read.names)
     return (
         fill_and_scale(read.x, _fill(given["missing"]), given["scaling"]),
