@@ -1,5 +1,7 @@
 """Ranks and workers must not draw alike by accident, and can on purpose."""
 
+import itertools
+
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset, default_collate
@@ -49,11 +51,19 @@ def test_workers_draw_apart_epochs_too_and_reproducibly(context):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_workers_draw_alike_when_asked_to():
-    mixer = KMixup(4, 1.0, generator=torch.Generator().manual_seed(3), per_process=False)
-    lams = [float(lam) for _, _, lam in loader("fork", mixer)]
-    assert lams[0] == lams[1]  # first batch of the first and of the second worker
-    assert lams[0] != lams[2]
+@pytest.mark.parametrize("seeded", [True, False])
+def test_ranks_draw_alike_when_asked_to_and_their_workers_apart_in_every_epoch(monkeypatch, seeded):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    lams = {}
+    for rank, per_process in itertools.product((0, 1), (False, True)):
+        monkeypatch.setenv("RANK", str(rank))
+        generator = torch.Generator().manual_seed(3) if seeded else None
+        batches = loader("fork", KMixup(4, 1.0, generator=generator, per_process=per_process))
+        lams[rank, per_process] = [float(lam) for _ in range(2) for _, _, lam in batches]  # two epochs
+    assert lams[0, False] == lams[1, False]
+    assert not set(lams[0, True]) & set(lams[1, True])
+    for drawn in lams.values():
+        assert len(set(drawn)) == len(drawn) == 8
 
 
 def test_alone_the_generator_itself_is_used():

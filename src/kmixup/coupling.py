@@ -47,7 +47,7 @@ class Coupling(Checked):
         generator: Source of all randomness; default: torch's global generator.
         group: Ranks whose batches are coupled as one: a `torch.distributed` process group, or ``"world"`` for all. Its
             first rank solves; all get the partners of their own samples.
-        per_process: False to draw the same stream on every rank and in every worker.
+        per_process: False to draw the same on every rank, see `kmixup.KMixup`.
         solver: Assignment solver, see `kmixup.assign`.
 
     Raises:

@@ -103,7 +103,7 @@ def cut(
             ``lam_per`` says.
         size: Height and width of the images, ``x.shape[-2:]``.
         generator: Source of the centres; default: torch's global generator.
-        per_process: False to draw the same centres on every rank and in every worker, as for `kmixup.KMixup`.
+        per_process: False to draw the same centres on every rank, as for `kmixup.KMixup`.
 
     Returns:
         The plan.
@@ -118,7 +118,7 @@ def cut(
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be the height and width of the images, got {tuple(size)}. Use x.shape[-2:].")
     height, width = (int(n) for n in size)
-    generator = process_stream(generator) if per_process else generator
+    generator = process_stream(generator, per_process=per_process)
     on, device = generator.device if generator else None, plan.lam.device
     uniform = torch.rand(*plan.lam.shape, 2, generator=generator, device=on).to(device, non_blocking=True)
     sides = torch.tensor([height, width], device=device)

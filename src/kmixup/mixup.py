@@ -47,7 +47,7 @@ class KMixup(Checked):
             loss = F.cross_entropy(model(x), y)
 
     In eval mode nothing is mixed. Under `torch.distributed` (or torchrun) and in DataLoader workers each process draws
-    its own stream from the same seed; ``per_process=False`` makes them equal.
+    its own stream from the same seed; ``per_process=False`` makes ranks equal.
 
     Args:
         k: Points per k-batch, >= 1. ``k=1`` is mixup. A batch smaller than ``2 * k`` uses the largest k that fits,
@@ -74,7 +74,8 @@ class KMixup(Checked):
             other classes. Soft and multi-label targets by their overlap, see `kmixup.labels.Blocks.plan`.
         match_on: What is matched: ``"inputs"`` (or their features), the ``"target"`` alone (regression or soft
             targets), or ``"both"``, each in units of its root mean squared pairwise distance in the batch.
-        per_process: False to draw the same stream on every rank and in every worker.
+        per_process: False to draw the same on every rank, given generators of one state (in DataLoader workers also one
+            base seed).
         solver: Assignment solver, see `kmixup.assign`.
 
     The arguments are attributes: they may be assigned to while training, as in a schedule of alpha, and are checked

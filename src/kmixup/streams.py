@@ -27,7 +27,7 @@ def draw_order(batch: int, generator: torch.Generator | None, device: torch.devi
     )
 
 
-def process_stream(generator: torch.Generator | None) -> torch.Generator | None:
+def process_stream(generator: torch.Generator | None, *, per_process: bool = True) -> torch.Generator | None:
     """The generator to draw from in this process, one call at a time.
 
     Ranks start from one seed and DataLoader workers from one copy of the generator: drawn from directly, they would all
@@ -35,12 +35,14 @@ def process_stream(generator: torch.Generator | None) -> torch.Generator | None:
 
     Args:
         generator: The shared generator, or None for torch's global one.
+        per_process: False for the same draws on every rank, given one state of the generator and, for workers, one base
+            seed of their DataLoader. Workers draw apart all the same: they have different batches.
 
     Returns:
         The generator itself (None for the global one), or one derived from it for this rank and worker.
     """
     worker = torch.utils.data.get_worker_info()
-    rank = _rank()
+    rank = _rank() if per_process else None
     if rank is None and (worker is None or generator is None):
         return generator  # the workers' global generators are seeded apart already
     device = generator.device if generator is not None else torch.device("cpu")
@@ -65,7 +67,7 @@ class Streamed(nn.Module):
 
     Args:
         generator: Source of all randomness; default: torch's global generator.
-        per_process: Whether ranks and workers draw apart, see `process_stream`.
+        per_process: Whether ranks draw apart, see `process_stream`.
     """
 
     def __init__(self, generator: torch.Generator | None = None, *, per_process: bool = True) -> None:
@@ -75,7 +77,7 @@ class Streamed(nn.Module):
 
     def stream(self) -> torch.Generator | None:
         """The generator to draw from in this process, see `process_stream`."""
-        return process_stream(self.generator) if self.per_process else self.generator
+        return process_stream(self.generator, per_process=self.per_process)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """The generator's state, so that a resumed run continues the same stream; nothing without a generator."""
