@@ -103,7 +103,7 @@ def test_blank_lines_and_lines_of_delimiters_are_no_rows():
 def test_quoted_values_are_values():
     write([[f'"{value}"' for value in row] for row in [["a, b", *HEAD[1:]], *rows()]])
     assert points(read()) == expected(rows())
-    write([["size", "place", "kind"], *([str(i), '"Rome, ""IT"""', KINDS[i % 3]] for i in range(9))])
+    write([["size", "place", "kind"], *([str(2 * i), '"Rome, ""IT"""', KINDS[i % 3]] for i in range(9))])
     assert read("table").x_train.shape[1] == 2
 
 
@@ -270,7 +270,7 @@ def test_words_become_columns_of_their_own_or_codes():
 
 
 def test_numbers_that_are_names_are_coded_as_words_when_asked():
-    table = [[["010", "10", "20"][i % 3], str(i), KINDS[i % 2]] for i in range(30)]
+    table = [[["010", "10", "20"][i % 3], str(2 * i), KINDS[i % 2]] for i in range(30)]
     write([["code", "x", "kind"], *table])
     assert read("table").x_train.shape[1] == 2
     assert read("table", categorical=["code"]).x_train.shape[1] == 3
@@ -279,6 +279,21 @@ def test_numbers_that_are_names_are_coded_as_words_when_asked():
     with pytest.raises(ValueError, match=r"29 numbers and 1 other value: '2A' in row 5 .*categorical=\[0\]"):
         read("table")
     assert read("table", categorical=[0]).x_train.shape[1] == 4
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_an_index_among_arrays_is_refused_and_a_time_from_elsewhere_is_a_quantity(start):
+    x = np.array([[float(value) for value in row[:-1]] for row in rows()])
+    for first, refused in ((start, True), (1990, False)):
+        x[:, 1] = first + np.arange(N)
+        np.savez("t.npz", x=x, y=np.arange(N) % 3)
+        if refused:
+            with pytest.raises(ValueError, match=r"column 1 of t.npz counts the rows.*drop=\[1\].*a time"):
+                read(path="t.npz")
+        assert read(path="t.npz", drop=[1] * refused).x_train.shape[1] == 3 - refused
+    x[:, 1] = np.roll(np.arange(N), 1)  # the same numbers in another order
+    np.savez("t.npz", x=x, y=np.arange(N) % 3)
+    assert read(path="t.npz").x_train.shape[1] == 3
 
 
 def test_columns_are_left_out_by_name_or_number():
@@ -428,11 +443,11 @@ def test_other_arrays_are_refused_with_their_shapes(arrays):
         ),
         *(
             (
-                [[name, *HEAD], *([str(start + i), *row] for i, row in enumerate(rows()))],
+                [[name, *HEAD]] * (name is not None) + [[str(start + i), *row] for i, row in enumerate(rows())],
                 {},
-                r"counts the rows.*drop=\[0\]",
+                r"column 0 .*counts the rows.*drop=\[0\]",
             )
-            for name, start in (("", 1), ("Unnamed: 0", 0), ("__index_level_0__", 0))
+            for name, start in (("", 1), ("Unnamed: 0", 0), ("Id", 1), ("n", 0), (None, 1), (None, 0))
         ),
         ([HEAD, *rows()], {"class_column": 99}, r"class_column must be 0 \.\.\. 3.*got 99; t.csv has 4 columns"),
         ([HEAD, *rows()], {"class_column": "knd"}, r"class_column must be 'kind', or another of: length, .*got 'knd'"),
@@ -447,7 +462,7 @@ def test_other_arrays_are_refused_with_their_shapes(arrays):
             r"column 2 \('weight'\) of t.csv has no values.*drop=\[2\]",
         ),
         (
-            [["1999", "2000", "kind"], *([str(i), "1", KINDS[i % 3]] for i in range(9))],
+            [["1999", "2000", "kind"], *([str(2 * i), "1", KINDS[i % 3]] for i in range(9))],
             {},
             "a header.*'kind' has no other row",
         ),
@@ -541,14 +556,14 @@ def test_a_table_is_the_same_however_it_is_written(
 
 def test_a_table_that_was_edited_between_two_trials_is_read_again(tmp_path):
     file = tmp_path / "t.csv"
-    rows = [f"{i},{i % 3 * 10},{i % 2}" for i in range(20)]
+    rows = [f"{2 * i},{i % 3 * 10},{i % 2}" for i in range(20)]
     file.write_text("\n".join(["a,b,class", *rows]))
     options = {"path": str(file), "scaling": "raw"}
     first = load_data("table", seed=1, options=options)
     assert torch.equal(load_data("table", seed=1, options=options).x_train, first.x_train)
     assert not torch.equal(load_data("table", seed=2, options=options).x_train, first.x_train)
     assert load_data("table", seed=1, options={**options, "drop": ["a"]}).x_train.shape[1] == 1
-    file.write_text("\n".join(["a,b,class", *rows[:-1], "19,999,1"]))
+    file.write_text("\n".join(["a,b,class", *rows[:-1], "38,999,1"]))
     second = load_data("table", seed=1, options=options)
     assert second.source != first.source
     assert 999 in torch.cat([second.x_train, second.x_test])

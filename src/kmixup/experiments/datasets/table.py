@@ -247,17 +247,17 @@ def _features(
     parts: list[np.ndarray] = []
     incomplete: list[tuple[int, int]] = []
     for index in features:
-        if columns.count_column(read, index):
-            raise ValueError(
-                f"{read.title(index)} of {read.file} counts the rows: an index, not a quantity. Leave it out: "
-                f"drop=[{index}]."
-            )
         values = None if index in categorical else columns.numbers(read, index, decimal, na)
         if values is None:
             cells = columns.words(read, index, na)
             codes = np.unique(cells, return_inverse=True)[1]
             values = np.eye(codes.max() + 1)[codes] if words == "one-hot" else codes[:, None]
             missing = np.array([not cell for cell in cells])
+        elif columns.counts_rows(values):  # where a file is sorted by class, as many are, an index tells the class
+            raise ValueError(
+                f"{read.title(index)} of {read.file} counts the rows: an index, not a quantity. Leave it out: "
+                f"drop=[{index}]; or, if it is a time to train on, count it from another number than 0 or 1."
+            )
         else:
             missing, values = np.isnan(values), values[:, None]
         parts.append(values)
