@@ -1,5 +1,7 @@
 """Where torch users meet the mixer: compile, autocast, torchvision's transforms, a DataLoader, a training loop."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision.transforms import v2
 
-from kmixup import KMixup, assign, match
+from kmixup import Coupling, KManifoldMixup, KMixup, assign, calibrate, cut, match
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -145,6 +147,52 @@ def test_fake_tensors_are_mixed_to_the_shapes_and_types_that_real_ones_get():
         fake = mixer(mode.from_tensor(x), mode.from_tensor(y))
     for found, expected in zip(fake, mixer(x, y), strict=True):
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+# --- defaults of the process ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
+
+
+POINTS, NETWORK = images().flatten(1), torch.nn.Identity()
+EVERYTHING = {
+    "plain": lambda x, y: KMixup(4, 1.0, num_classes=5)(x, y),
+    "arrays": lambda x, y: KMixup(4, 1.0, num_classes=5)(x.numpy(), y.numpy()),
+    "seeded": lambda x, y: KMixup(4, 1.0, num_classes=5, generator=generator(), p=0.5, lam_per="sample")(x, y),
+    "within": lambda x, y: KMixup(4, 1.0, num_classes=5, within="label", lam_per="block")(x, y),
+    "where": lambda x, y: KMixup(4, 1.0, num_classes=5, label_weight=1.0)(x, y, where=y != 3),
+    "both": lambda x, y: KMixup(4, 1.0, match_on="both")(x, x[:, :2]),
+    "off": lambda x, y: KMixup(4, 0.0, num_classes=5)(x, y),
+    "parts": lambda x, y: [part.mix(x) for part in KMixup(4, 1.0).plan(x).split(7)],
+    "cut": lambda x, y: cut(KMixup(4, 1.0).plan(x), (8, 8)).boxes,
+    "hidden": lambda x, y: KManifoldMixup(NETWORK, [], KMixup(4, 1.0))(x)[0],
+    "coupling": lambda x, y: Coupling(4)(x, x.flip(0), x[:, :2], x[:, :2]).mix(x, x.flip(0)),
+    "match": lambda x, y: match(x[:, :6].view(4, 6, 6), rows=[3, 6, 2, 1]),
+    "scipy": lambda x, y: match(x[:, :6].view(4, 6, 6), rows=[3, 6, 2, 1], solver="scipy"),
+    "calibrate": lambda x, y: torch.tensor(calibrate(x, 4, 0.2, pairs=64).alpha_k, dtype=torch.float64, device="cpu"),
+}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize(
+    "ambient",
+    [lambda: torch.device("meta"), lambda: default_dtype(torch.bfloat16), lambda: default_dtype(torch.float64)],
+    ids=["device", "bfloat16", "float64"],
+)
+def test_neither_draws_nor_results_depend_on_torchs_default_device_and_dtype(ambient, name):
+    y, call = labels(), EVERYTHING[name]
+    torch.manual_seed(0)
+    expected = call(POINTS, y)
+    torch.manual_seed(0)
+    with ambient():
+        found = call(POINTS, y)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 # --- beside other parts of torch --------------------------------------------------------------------------------------

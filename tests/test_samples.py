@@ -344,6 +344,14 @@ def test_big_endian_and_unmasked_arrays_are_mixed():
         np.testing.assert_array_equal(soft, expected[1])
 
 
+def test_fields_of_packed_records_are_mixed():
+    records = np.zeros(16, dtype=[("id", "u1"), ("x", "f4", (3,)), ("z", "c8")])  # a row of 21 bytes
+    records["x"], records["z"] = rand(16, 3), rand(16, seed=1)
+    for name in ("x", "z"):
+        mixed, expected = (mixer()(x, Y.numpy())[0] for x in (records[name], records[name].copy()))
+        np.testing.assert_array_equal(mixed, expected)
+
+
 @pytest.mark.parametrize("method", [False, True])
 def test_a_feature_network_in_train_mode_moves_no_statistics_and_drops_nothing_out(method):
     body = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(3))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kmixup.estimate import Estimate
-from kmixup.lam import alpha_for, checked_alpha, min_lam_sq
+from kmixup.lam import alpha_for, checked_alpha, drawn_on, min_lam_sq
 from kmixup.matching import match_blocks
 from kmixup.measure import (
     Data,
@@ -239,11 +239,11 @@ def algorithm_1(
     n = len(data)
     _refuse_k(k, n)
 
-    first, second = (torch.randint(n, (trials,), generator=generator) for _ in range(2))
+    first, second = (torch.randint(n, (trials,), generator=generator, device=drawn_on(generator)) for _ in range(2))
     sq_distance = float((flat_rows(data, first) - flat_rows(data, second)).square().sum(1).mean())
     matched = Estimate.of(_independent_costs(data, k, max(2, trials // k), generator))
 
-    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=drawn_on(generator))))
 
     def sampled_moment(alpha: float) -> float:
         lam = rng.beta(alpha, alpha, trials)

@@ -12,6 +12,7 @@ from torch import Tensor, distributed
 from kmixup.arguments import Checked
 from kmixup.assignment import Solver
 from kmixup.cost import Metric, cost_matrix, widest_float
+from kmixup.lam import drawn_on
 from kmixup.matching import largest, match_blocks
 from kmixup.plan import MixPlan
 from kmixup.samples import points_of
@@ -231,7 +232,7 @@ class Coupling(Checked):
         if not n == m <= self.k:
             order = draw_order(n, generator, device)
             order2 = torch.cat([draw_order(m, generator, device) for _ in range(-(-n // m))])[:n]
-        lam = torch.rand(n, generator=generator, device=generator.device if generator else None, dtype=torch.float64)
+        lam = torch.rand(n, generator=generator, device=drawn_on(generator), dtype=torch.float64)
         lam = lam.to(widest_float(device)).to(device, non_blocking=True)
         return order, order2, lam
 

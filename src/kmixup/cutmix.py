@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kmixup.lam import drawn_on
 from kmixup.plan import MixPlan
 from kmixup.streams import process_stream
 from kmixup.structure import is_data, tensor_of, tv_kind
@@ -119,8 +120,8 @@ def cut(
         raise ValueError(f"size must be the height and width of the images, got {tuple(size)}. Use x.shape[-2:].")
     height, width = (int(n) for n in size)
     generator = process_stream(generator, per_process=per_process)
-    on, device = generator.device if generator else None, plan.lam.device
-    uniform = torch.rand(*plan.lam.shape, 2, generator=generator, device=on).to(device, non_blocking=True)
+    shape, on, device = (*plan.lam.shape, 2), drawn_on(generator), plan.lam.device
+    uniform = torch.rand(shape, generator=generator, device=on, dtype=torch.float32).to(device, non_blocking=True)
     sides = torch.tensor([height, width], device=device)
     # A draw of float32 times the length may round up to the length itself.
     centre = torch.minimum((uniform * sides).long(), sides - 1)

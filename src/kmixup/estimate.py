@@ -35,7 +35,7 @@ class Estimate:
         Raises:
             ValueError: If there are no values.
         """
-        draws = torch.as_tensor(values).detach().cpu().double().flatten()
+        draws = torch.as_tensor(values, device="cpu").detach().double().flatten()
         n = len(draws)
         if n == 0:
             raise ValueError("values must hold at least one draw, got none.")

@@ -112,12 +112,12 @@ def cut_blocks(order: Tensor, k: int, *, rolled: bool, y: Tensor | None = None, 
     rows = by_group(order if where is None else order[where.cpu()[order]])
     _, counts = groups[rows].unique_consecutive(return_counts=True)
     n, start = (each.repeat_interleave(counts) for each in (counts, counts.cumsum(0) - counts))
-    place = torch.arange(len(rows)) - start
+    place = torch.arange(len(rows), device=order.device) - start
     fits = (n // 2 if rolled else n).clamp(1, k)
     head = place // fits * fits
     size = torch.minimum(fits, n - head)
     left, right = (rows, rows[start + (place - fits) % n]) if rolled else (by_group(rows.sort().values), rows)
-    allowed, number = torch.zeros(batch, dtype=torch.int64), torch.arange(batch)
+    allowed, number = torch.zeros_like(order), torch.arange(batch, device=order.device)
     allowed[left], number[left] = torch.where(n == 1, 0, fits), left[start + head]
     parts = [(left[size == s].view(-1, s), right[size == s].view(-1, s)) for s in size.unique().tolist()]
     return Blocks(parts, allowed, number)

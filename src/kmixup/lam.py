@@ -22,6 +22,9 @@ _NORMAL = 1e8
 _TINY = 1e-100
 
 
+_CPU = torch.device("cpu")
+
+
 def checked_alpha(alpha: Any) -> float:
     """Alpha as a float.
 
@@ -37,6 +40,11 @@ def checked_alpha(alpha: Any) -> float:
     if not float(alpha) >= 0:
         raise ValueError(f"alpha must be >= 0 (inf allowed), got {alpha}. Use alpha=0 to switch mixing off.")
     return float(alpha)
+
+
+def drawn_on(generator: torch.Generator | None) -> torch.device:
+    """Where draws happen: on the generator's device, or on the CPU, whatever torch's default device is."""
+    return generator.device if generator is not None else _CPU
 
 
 def draw_lam(alpha: float, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
@@ -58,7 +66,7 @@ def draw_lam(alpha: float, shape: tuple[int, ...], generator: torch.Generator | 
     Paper: Section 2, lam ~ Beta(alpha, alpha).
     """
     alpha = checked_alpha(alpha)
-    on = generator.device if generator else None
+    on = drawn_on(generator)
     # For small alpha many lam lie closer to 1 than float32 can tell: 22 % of them at alpha = 0.05, 8 % in float64.
     uniform = torch.rand(shape, generator=generator, device=on, dtype=torch.float64).cpu()
     if alpha == 0:

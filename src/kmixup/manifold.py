@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from kmixup.lam import drawn_on
 from kmixup.mixup import KMixup
 from kmixup.plan import MixPlan
 from kmixup.samples import mix_inputs
@@ -145,8 +146,7 @@ class KManifoldMixup(nn.Module):
         """Draw the place to mix, all with equal probability: a layer's name, or None for the input."""
         generator = self.mixer.stream()
         places = [None, *self.layers] if self.mix_input else list(self.layers)
-        on = generator.device if generator else None
-        return places[int(torch.randint(len(places), (), generator=generator, device=on))]
+        return places[int(torch.randint(len(places), (), generator=generator, device=drawn_on(generator)))]
 
     def extra_repr(self) -> str:
         """What `print(manifold)` shows beside the submodules."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kmixup.cost import widest_float
+from kmixup.lam import drawn_on
 from kmixup.mixup import KMixup
 from kmixup.roles import NO_RULES, Role, mixed_leaves, refuse_doubt
 from kmixup.samples import points_of
@@ -143,8 +144,7 @@ def draw_subsets(count: int, n: int, size: int, generator: torch.Generator | Non
     Returns:
         int64, shape ``[count, size]``.
     """
-    device = generator.device if generator is not None else None
-    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=device)))
+    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=drawn_on(generator))))
     return torch.from_numpy(np.stack([rng.choice(n, size, replace=False) for _ in range(count)]))
 
 

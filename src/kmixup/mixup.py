@@ -17,7 +17,7 @@ from kmixup.assignment import Solver
 from kmixup.compiled import planned, register
 from kmixup.cost import Metric, widest_float
 from kmixup.labels import beside, cut_blocks, matched_on
-from kmixup.lam import draw_lam
+from kmixup.lam import draw_lam, drawn_on
 from kmixup.matching import match_blocks, partners
 from kmixup.native import readable
 from kmixup.plan import MixPlan
@@ -300,8 +300,8 @@ class KMixup(Checked):
         draws = {"batch": 1, "block": -(-batch // k), "sample": batch}[self.lam_per]
         lam = draw_lam(self.alpha, (batches, draws), generator)
         if self.p < 1:
-            on = generator.device if generator else None
-            lam = torch.where(torch.rand(lam.shape, generator=generator, device=on).cpu() < self.p, lam, 1.0)
+            uniform = torch.rand(lam.shape, generator=generator, device=drawn_on(generator), dtype=torch.float32)
+            lam = torch.where(uniform.cpu() < self.p, lam, 1.0)
         return lam.repeat_interleave(k, 1)[:, :batch] if self.lam_per == "block" else lam
 
     def extra_repr(self) -> str:

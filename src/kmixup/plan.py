@@ -128,9 +128,7 @@ class MixPlan:
         Returns:
             The parts. The mean of their losses, weighted by their lengths, is the loss of the whole.
         """
-        lengths = [
-            len(part) for part in torch.arange(len(self)).split(sizes if isinstance(sizes, int) else list(sizes))
-        ]
+        lengths = [len(part) for part in self.partner.split(sizes if isinstance(sizes, int) else list(sizes))]
         return tuple(self[stop - length : stop] for length, stop in zip(lengths, accumulate(lengths), strict=True))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MixPlan:

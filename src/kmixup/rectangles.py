@@ -87,7 +87,7 @@ def _check_mask(forbidden: Tensor, cost: Tensor) -> None:
 def _counts(name: str, given: Tensor | np.ndarray | Sequence[int] | int | None, cost: Tensor) -> Tensor | None:
     if given is None:
         return None
-    counts, batch = torch.as_tensor(given), cost.shape[:-2]
+    counts, batch = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu"), cost.shape[:-2]
     counts = counts if counts.numel() else counts.long()  # an empty list has no dtype of its own
     if counts.is_floating_point() or counts.dtype == torch.bool or counts.shape != batch:
         raise ValueError(
@@ -139,7 +139,7 @@ def _on_host(cost: Tensor, rows: Tensor | None, columns: Tensor | None) -> tuple
 def _match_scipy(cost: Tensor, sizes: Tensor | None, maximize: bool) -> Tensor:
     from scipy.optimize import linear_sum_assignment  # imported where used: it takes a while
 
-    matched = torch.full(cost.shape[:-1], -1)
+    matched = torch.full(cost.shape[:-1], -1, device="cpu")
     numbers = matched.numpy()
     for problem, index in enumerate(np.ndindex(cost.shape[:-2])):
         try:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kmixup.lam import drawn_on
+
 
 def draw_order(batch: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
     """A random order of a batch.
@@ -22,9 +24,7 @@ def draw_order(batch: int, generator: torch.Generator | None, device: torch.devi
     Returns:
         A uniform permutation, int64, shape ``[B]``.
     """
-    return torch.randperm(batch, generator=generator, device=generator.device if generator else None).to(
-        device, non_blocking=True
-    )
+    return torch.randperm(batch, generator=generator, device=drawn_on(generator)).to(device, non_blocking=True)
 
 
 def process_stream(generator: torch.Generator | None, *, per_process: bool = True) -> torch.Generator | None:
@@ -45,7 +45,7 @@ def process_stream(generator: torch.Generator | None, *, per_process: bool = Tru
     rank = _rank() if per_process else None
     if rank is None and (worker is None or generator is None):
         return generator  # the workers' global generators are seeded apart already
-    device = generator.device if generator is not None else torch.device("cpu")
+    device = drawn_on(generator)
     key = int(torch.randint(2**62, (), generator=generator, device=device))
     # A worker's seed changes with every epoch, though its copy of the generator starts anew each time.
     numbers = [key, 0 if rank is None else rank, 0 if worker is None else worker.seed]

@@ -93,7 +93,9 @@ def tensor_of(x: Any) -> Any:
         x = x.data
     if not x.dtype.isnative:  # FITS readers give big-endian numbers
         x = x.astype(x.dtype.newbyteorder("="))
-    shareable = x.flags.writeable and all(stride >= 0 for stride in x.strides)  # pandas hands out read-only arrays
+    # pandas hands out read-only arrays, and fields of packed records do not lie in whole numbers' steps
+    steps = all(stride >= 0 and stride % x.itemsize == 0 for stride in x.strides)
+    shareable = x.flags.writeable and x.flags.aligned and steps
     return torch.from_numpy(x if shareable else x.copy())
 
 

@@ -61,7 +61,7 @@ def soft_targets(y: Any, num_classes: int | None = None) -> Any:
             else "Use plan.loss for maps of classes, floats for multi-label targets"
         )
         raise ValueError(f"integer labels must have shape [B] or [B, 1], got {list(y.shape)}. {remedy}.")
-    soft = torch.zeros(y.shape[0], num_classes, device=y.device)
+    soft = torch.zeros(y.shape[0], num_classes, dtype=torch.float32, device=y.device)
     try:
         return soft.scatter_(1, y.long().unsqueeze(1), 1.0)
     except RuntimeError:
