@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +310,28 @@ def test_a_folder_that_is_split_stays_so(tmp_path):
     assert "val left out" in data.note
 
 
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "Valid"), ("train", "Validation")])
+def test_a_split_is_known_by_its_names_in_upper_or_lower_case(tmp_path, train, test):
+    write_folder(tmp_path / train)
+    write_folder(tmp_path / test, n=2)
+    data = load_data("imagefolder", tmp_path)
+    assert (len(data.x_train), len(data.x_test), data.note) == (12, 4, "")
+    assert data.y_test.tolist() == [0, 0, 1, 1]
+
+
+def test_a_split_under_other_names_is_not_taken_for_two_classes(tmp_path):
+    write_folder(tmp_path / "training_set")
+    write_folder(tmp_path / "test_set", n=2)
+    with pytest.raises(
+        ValueError, match=r"test_set and training_set in .* hold the same folders, such as cat: .*path="
+    ):
+        load_data("imagefolder", tmp_path)
+    assert len(load_data("imagefolder", tmp_path, options={"path": "training_set"}).x_train) == 10
+    (tmp_path / "training_set" / "cat" / "0.png").rename(tmp_path / "training_set" / "0.png")
+    (tmp_path / "test_set" / "cat" / "0.png").rename(tmp_path / "test_set" / "0.png")
+    assert load_data("imagefolder", tmp_path).num_classes == 2  # images beside the folders: these are no classes
+
+
 def test_images_are_those_of_torchvision(tmp_path):
     from torchvision.datasets import ImageFolder
 
@@ -388,17 +412,59 @@ def _cut(folder):
     file.write_bytes(file.read_bytes()[:40])
 
 
-def _deep(folder):
-    from PIL import Image
+def _chunk(kind, content):
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
 
-    Image.new("I;16", (8, 6), 300).save(folder / "cat" / "x.png")
+
+def _png(colour, channels, width=8, height=6):
+    """A PNG of 16 bits a channel, as its specification has it."""
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, colour, 0, 0, 0])
+    pixels = zlib.compress((b"\0" + b"\x90\x01" * channels * width) * height)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def _tiff(order="<", width=8, height=6):
+    """A TIFF of 16 bits a channel, red, green and blue, little- or big-endian."""
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, 128), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, 6 * width * height)]
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(entries))
+    for tag, kind, count, value in entries:
+        short = (kind, count) == (3, 1)
+        head += struct.pack(f"{order}HHI{'HH' if short else 'I'}", tag, kind, count, value, *[0] * short)
+    return head + struct.pack(f"{order}I3H", 0, 16, 16, 16) + b"\x90\x01" * 3 * width * height
+
+
+_DEEP = {
+    "grey.png": _png(0, 1),
+    "colour.png": _png(2, 3),
+    "grey-alpha.png": _png(4, 2),
+    "colour-alpha.png": _png(6, 4),
+    "little.tif": _tiff("<"),
+    "big.tif": _tiff(">"),
+    "binary.ppm": b"P6 8 6 65535\n" + b"\x90\x01" * 3 * 48,
+    "ten-bits.ppm": b"P6 8 6 1023\n" + b"\x01\x90" * 3 * 48,
+    "plain.ppm": b"P3 8 6 1023\n" + b"400 " * 3 * 48,
+}
+
+
+@pytest.mark.parametrize("name", _DEEP)
+def test_images_of_more_than_8_bits_are_refused_in_every_format_and_mode(tmp_path, name):
+    write_folder(tmp_path)
+    (tmp_path / "cat" / name).write_bytes(_DEEP[name])
+    with pytest.raises(ValueError, match=rf"{name} has more than 8 bits a channel. Convert it first"):
+        load_data("imagefolder", tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".ppm", ".bmp", ".webp"])
+def test_images_of_8_bits_are_read_in_every_format(tmp_path, ending):
+    write_folder(tmp_path, ending=ending)
+    assert len(load_data("imagefolder", tmp_path).x_train) == 10
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (_cut, r"3.png is not a whole image .* or remove it"),
-        (_deep, r"x.png has more than 8 bits a channel"),
         (lambda folder: (folder / "eel").mkdir(), r"eel has no images .*Fill it, or remove it"),
         (
             lambda folder: write_folder(folder / "train", ("cat", "dog")),

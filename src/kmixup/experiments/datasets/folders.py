@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -101,13 +101,15 @@ def imagefolder(
         raise FileNotFoundError(f"no folder {folder}. Give it with --data-dir, or with dataset_options.path.")
     if not 0 < test_share < 1:
         raise ValueError(f"test_share must be in (0, 1), got {test_share}.")
-    tested = [folder / name for name in _TESTED if (folder / name).is_dir()]
-    given = (folder / "train").is_dir()
-    if given and not tested:
+    inside = sorted(place for place in folder.iterdir() if place.is_dir())
+    trained = [place for place in inside if place.name.lower() == "train"]
+    tested = [place for name in _TESTED for place in inside if place.name.lower() == name]
+    if trained and not tested:
         raise ValueError(
-            f"{folder} has train, but none of {', '.join(_TESTED)}. To split it here: path={path or '.'}/train."
+            f"{folder} has {trained[0].name}, but none of {', '.join(_TESTED)}. To split it here: "
+            f"path={path or '.'}/{trained[0].name}."
         )
-    places = [folder / "train", tested[0]] if given else [folder]
+    places = [trained[0], tested[0]] if trained else [folder]
     found = [_by_class(place) for place in places]
     classes = sorted(found[0])
     for place, by_class in zip(places, found, strict=True):
@@ -118,7 +120,7 @@ def imagefolder(
             )
     files = [file for by_class in found for name in classes for file in by_class[name]]
     labels = torch.tensor([label for by_class in found for label, name in enumerate(classes) for _ in by_class[name]])
-    if given:
+    if trained:
         train, test = torch.arange(len(files)).split([sum(map(len, by_class.values())) for by_class in found])
     else:
         train, test = _split(labels, len(classes), seed, test_share)
@@ -129,7 +131,7 @@ def imagefolder(
     tensors, source = decoded(f"imagefolder-{mode}-{size}-{background}".replace("#", ""), files, decode, folder)
     x = tensors["x"]
     parts = {"x_train": x[train], "y_train": labels[train], "x_test": x[test], "y_test": labels[test]}
-    notes = [f"{place.name} left out" for place in tested[1:] if given]
+    notes = [f"{place.name} left out" for place in [*trained[1:], *tested[1:]] if trained]
     others = [file for place in places for file in place.rglob("*") if _is_other(file, place)]
     if others:
         notes.append(f"{len(others)} files that are no images left out, such as {others[0].name}")
@@ -150,13 +152,25 @@ def _split(labels: Tensor, num_classes: int, seed: int, test_share: float) -> tu
 
 
 def _by_class(folder: Path) -> Mapping[str, Sequence[Path]]:
-    """Images of each class: all in or below its folder."""
+    """Images of each class: all in or below its folder.
+
+    Raises:
+        ValueError: If there are fewer than two classes, one has no images, or they look like the parts of a split.
+    """
     classes = {place.name: _images(place) for place in folder.iterdir() if place.is_dir() and place.name[0] != "."}
     if len(classes) < 2:
         raise ValueError(f"{folder} must hold a folder of images for each of at least two classes, got {len(classes)}.")
     for name, files in classes.items():
         if not files:
             raise ValueError(f"{folder / name} has no images ({', '.join(sorted(_ENDINGS))}). Fill it, or remove it.")
+    below = [{file.relative_to(folder / name).parts[:-1][:1] for file in files} for name, files in classes.items()]
+    if len(below[0]) > 1 and () not in below[0] and all(found == below[0] for found in below):
+        first, second = sorted(classes)[:2]
+        raise ValueError(
+            f"{first} and {second} in {folder} hold the same folders, such as {min(below[0])[0]}: are they a split? "
+            f"Call them train and test (or {', '.join(_TESTED[1:])}), or give one as path=...; if they are classes, "
+            "take the images out of those folders."
+        )
     return classes
 
 
@@ -211,12 +225,13 @@ def _image(file: Path, mode: Mode, size: int | None, background: str | None) -> 
 
     try:
         with Image.open(file) as opened:
+            deep = _is_deep(opened.tile)
             opened.load()
             image = ImageOps.exif_transpose(opened)
     except (OSError, SyntaxError, ValueError) as error:  # what PIL raises on damaged files
         raise ValueError(f"{file} is not a whole image ({error}). Fetch it again, or remove it.") from error
-    if image.mode[0] in "IF":
-        raise ValueError(f"{file} has more than 8 bits a channel (mode {image.mode}). Convert it first.")
+    if deep or image.mode[0] in "IF":
+        raise ValueError(f"{file} has more than 8 bits a channel. Convert it first.")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
@@ -227,3 +242,12 @@ def _image(file: Path, mode: Mode, size: int | None, background: str | None) -> 
             image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     image = image.convert("RGB" if mode == "rgb" else "L")
     return image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
+def _is_deep(tiles: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether a file has more than 8 bits a channel: PIL's raw mode says so of PNG and TIFF, the maximum of PPM."""
+    for codec, _, _, arguments in tiles:
+        raw_mode, *others = arguments if isinstance(arguments, tuple) else (arguments,)
+        if str(raw_mode).endswith((";16B", ";16L", ";16N")) or (codec in ("ppm", "ppm_plain") and others[0] > 255):
+            return True
+    return False
