@@ -296,6 +296,21 @@ def test_an_index_among_arrays_is_refused_and_a_time_from_elsewhere_is_a_quantit
     assert read(path="t.npz").x_train.shape[1] == 3
 
 
+@pytest.mark.parametrize("write_one", ["{}%", "${}", "2020-01-{}", "{} kg", "A{}"])
+def test_quantities_that_are_no_numbers_are_refused_however_often_they_repeat_unless_they_are_said_to_be_words(
+    write_one,
+):
+    def several(different):
+        write([["x", "kind"], *([write_one.format(10 + i % different), KINDS[i % 3]] for i in range(400))])
+
+    several(21)
+    with pytest.raises(ValueError, match=r"column 0 \('x'\) .* 21 different words with digits.*categorical=\[0\]"):
+        read("table")
+    assert read("table", categorical=["x"]).x_train.shape[1] == 21
+    several(20)
+    assert read("table").x_train.shape[1] == 20
+
+
 def test_columns_are_left_out_by_name_or_number():
     write([HEAD, *rows()])
     assert points(read(drop=["length", 1])) == sorted(row[2:] for row in expected(rows()))

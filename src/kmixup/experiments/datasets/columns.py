@@ -176,11 +176,12 @@ def _plain(cells: Sequence[str]) -> np.ndarray | None:
         return None
 
 
-def words(table: Table, column: int, na: frozenset[str]) -> list[str]:
+def words(table: Table, column: int, na: frozenset[str], *, said: bool) -> list[str]:
     """A column as words, ``""`` where one is missing; numbers as `class_names` writes them.
 
     Raises:
-        ValueError: If there are so many different words that they must be names or texts.
+        ValueError: If there are so many different words that they must be names or texts; or, unless it is ``said``
+            that they are words, so many with a digit that they may be quantities: 9 % would come after 10 %.
     """
     cells = class_names(table.columns[column], na)
     different = len(set(cells))
@@ -189,6 +190,13 @@ def words(table: Table, column: int, na: frozenset[str]) -> list[str]:
             f"{table.title(column)} of {table.file} has {different} different words in {len(cells)} rows, such as "
             f"{next(filter(None, cells))!r}: names, dates, texts or numbers in another format? Leave it out: "
             f"drop=[{column}]."
+        )
+    digits = dict.fromkeys(cell for cell in cells if re.search(r"\d", cell))
+    if len(digits) > _FEW and not said:
+        raise ValueError(
+            f"{table.title(column)} of {table.file} has {len(digits)} different words with digits, such as "
+            f"{next(iter(digits))!r}: quantities or dates in another format? Write them as numbers; or say "
+            f"categorical=[{column}] if they are words."
         )
     return cells
 

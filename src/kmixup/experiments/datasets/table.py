@@ -56,7 +56,7 @@ def table(
         path: The file: text (gzipped or not), Parquet, or ``.npz`` with numbers ``x``, ``[n, d]``, and classes ``y``.
         class_column: The class, by name or number; -1 is the last column.
         drop: Columns to leave out.
-        categorical: Columns of numbers that are words to be coded, such as postal codes.
+        categorical: Columns to be coded as words though they are, or hold, numbers, such as postal codes.
         words: ``"one-hot"``, or ``"codes"``: one column that counts the words in sorted order.
         missing: What stands for a missing number: a number, or the ``"mean"`` or ``"median"`` of the column's training
             rows; a missing word is then a word of its own. ``"drop"`` leaves such rows out; None refuses them.
@@ -249,7 +249,7 @@ def _features(
     for index in features:
         values = None if index in categorical else columns.numbers(read, index, decimal, na)
         if values is None:
-            cells = columns.words(read, index, na)
+            cells = columns.words(read, index, na, said=index in categorical)
             codes = np.unique(cells, return_inverse=True)[1]
             values = np.eye(codes.max() + 1)[codes] if words == "one-hot" else codes[:, None]
             missing = np.array([not cell for cell in cells])
