@@ -173,6 +173,8 @@ def _gain(compared: Choice, rival: str, measure: str, ours: str = "k-mixup") -> 
 
 
 def _verdict(gain: Estimate) -> str:
+    if not math.isfinite(gain.mean):
+        return "no difference shown"
     low, high = gain.interval()
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
@@ -196,8 +198,16 @@ def _what_was_run(recipe: Recipe, tuned: Choice) -> str:
     )
     if left:
         text += f" Not run: {', '.join(left)}."
+    text += _diverged(tuned)
     missing = " `kmixup reproduce study --data-dir FOLDER` runs what is missing."
     return text if whole else f"**A reduced protocol.** {text}{missing}"
+
+
+def _diverged(*compared: Choice) -> str:
+    runs = {run.id: run for choice in compared for by_arm in choice.chosen.values() for run in by_arm.values()}
+    count = sum(run.diverged for run in runs.values())
+    said = f" {count} of {len(runs)} runs diverged: counted as an error of 100 %, and without a likelihood."
+    return said if count else ""
 
 
 def _grid(settings: Sequence[str]) -> str:
@@ -238,15 +248,14 @@ def _results(tuned: Choice) -> str:
 
 
 def _compared(compared: Choice, rival: str, measure: str) -> str:
-    """Wins / ties / losses, and the mean gain with its interval."""
+    """Wins / ties / losses, and the mean gain with its interval, if it has one."""
     found = [gain.mean for gain in gains(compared, "k-mixup", rival, measure).values()]
-    low, high = _gain(compared, rival, measure).interval()
     wins, losses = sum(gain > _rope(measure) for gain in found), sum(gain < -_rope(measure) for gain in found)
-    digits = 3 if measure == "nll" else 2
-    return (
-        f"{wins} / {len(found) - wins - losses} / {losses} | {mean(found):+.{digits}f} "
-        f"[{low:+.{digits}f}, {high:+.{digits}f}]"
-    )
+    counts, digits = f"{wins} / {len(found) - wins - losses} / {losses}", 3 if measure == "nll" else 2
+    if not all(map(math.isfinite, found)):
+        return f"{counts} | none: a run diverged"
+    low, high = _gain(compared, rival, measure).interval()
+    return f"{counts} | {mean(found):+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _chances(compared: Choice, rival: str, measure: str) -> str:
@@ -307,8 +316,8 @@ def _others() -> str:
             f"{held['same']} went the same way without being shown, {held['other']} the other way.",
             _answer(f"k = {LARGE} and alpha = 1, untuned", others, rivals),
             "\n".join(lines),
-            "Wins / ties / losses, and the mean gain over data sets, as above. Of mixup's two settings, alpha = 0.2 "
-            "against alpha = 1 on the study's sets: "
+            f"Wins / ties / losses, and the mean gain over data sets, as above.{_diverged(first, others)} Of mixup's "
+            "two settings, alpha = 0.2 against alpha = 1 on the study's sets: "
             f"{_by_verdict(first, 'mixup with alpha = 1', 'mixup with alpha = 0.2')}.",
         ]
     )
