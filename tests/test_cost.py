@@ -192,6 +192,12 @@ def test_points_of_other_shapes_are_refused_with_both_shapes(x, y):
         cost_matrix(torch.zeros(x), torch.zeros(y))
 
 
+def test_costs_compile_without_graph_breaks():
+    x, y = torch.rand(6, 4), torch.rand(5, 4)
+    compiled = torch.compile(cost_matrix, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, y), cost_matrix(x, y))
+
+
 def test_a_lazy_sign_is_applied():
     lazy = torch.randn(6, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)).conj().imag
     assert lazy.is_neg()

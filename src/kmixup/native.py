@@ -98,8 +98,8 @@ def takes(x: Tensor, metric: Any) -> bool:
         and x.dtype in DTYPES
         and x.shape[-1] > 0
         and not x.requires_grad
-        and not x.is_neg()
         and readable(x)
+        and not x.is_neg()
     )
 
 
