@@ -145,6 +145,49 @@ def test_arff_has_its_names_and_no_header(space):
     assert points(read(path="t.arff", drop=["a b"])) == sorted(row[1:] for row in expected(rows()))
 
 
+def write_arff(attributes, rows, name="t.arff", end="\n"):
+    lines = ["@relation r", *(f"@attribute {attribute}" for attribute in attributes), "@data", *map(",".join, rows)]
+    Path(name).write_bytes("".join(line + end for line in lines).encode())
+
+
+@pytest.mark.parametrize("one", ["'dark, red'", '"dark, red"', "'dark, \\'red'", "'say \"x\", y'", "it's"])
+@pytest.mark.parametrize("other", ["'light, red'", '"light, red"', "won't"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "windows"])
+def test_arff_values_stand_in_quotes_of_either_kind(one, other, end):
+    table = [[f"'{i / 7:.2f}'", f"{[one, other][i % 2]} ", f" '{KINDS[i % 3]}'"] for i in range(30)]
+    write_arff(["a numeric", f"colour {{{one}, {other}}}", "kind {ant,bee,fly}"], table, end=end)
+    data = read("table", "t.arff", scaling="raw")
+    assert data.num_classes == 3
+    x = torch.cat([data.x_train, data.x_test])
+    assert x.shape == (30, 3)
+    assert x[:, 0].max() == pytest.approx(4.14)
+    assert x[:, 1:].sum(0).tolist() == [15, 15]
+
+
+def test_nominal_attributes_of_arff_are_words_if_one_is_a_word_and_numbers_if_all_are():
+    table = [[str(i % 2), ["1", "2", "3A"][i % 3 % 2], f"A{i % 25}", KINDS[i % 3]] for i in range(60)]
+    codes = ",".join(f"A{i}" for i in range(25))
+    write_arff(["a { -1,0,1 }", "b {1,2,'3A'} % of three", f"code {{{codes}}}", "kind {ant, bee, fly}"], table)
+    assert read("table", "t.arff").x_train.shape[1] == 1 + 2 + 25
+    assert read("table", "t.arff", categorical=["a"]).x_train.shape[1] == 2 + 2 + 25
+    table[4][1] = "3A"
+    write_arff(["a { -1,0,1 }", "b {1,2,'3A'} % of three", f"code{{{codes}}}", "kind {ant, bee, fly}"], table)
+    assert read("table", "t.arff").x_train.shape[1] == 1 + 3 + 25
+    write_arff(["a { -1,0,1 }", "b numeric", "code string", "kind string"], table)
+    with pytest.raises(ValueError, match=r"column 1 \('b'\) .*59 numbers and 1 other value: '3A' in row 5"):
+        read("table", "t.arff")
+
+
+@pytest.mark.parametrize("name", ["T.ARFF", "t.Arff.GZ", "t.NPZ"])
+def test_endings_are_known_in_upper_and_lower_case(name):
+    if name.endswith("NPZ"):
+        with Path(name).open("wb") as file:
+            np.savez(file, x=np.array([[float(v) for v in row[:-1]] for row in rows()]), y=[row[-1] for row in rows()])
+    else:
+        write_arff(["a real", "b real", "c real", "kind {ant,bee,fly}"], rows(), name)
+    assert points(read(path=name)) == expected(rows())
+
+
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 

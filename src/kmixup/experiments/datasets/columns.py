@@ -43,12 +43,14 @@ class Table:
         columns: One entry a column, all of the same length.
         names: Names of the columns; None if the file has none.
         lines: Line of each row in the file; empty if it is no text.
+        words: Columns that the file says hold words.
     """
 
     file: Path
     columns: list[Column]
     names: list[str] | None
     lines: Sequence[int] = ()
+    words: frozenset[int] = frozenset()
 
     def title(self, column: int) -> str:
         """How messages call a column."""

@@ -173,7 +173,7 @@ def _read_rows(
     """What `table` reads before it splits; ``source`` is the hash of the file's bytes."""
     with file.open("rb") as stream:
         start = stream.read(4)
-    if start == ZIP and file.suffix == ".npz":
+    if start == ZIP and file.suffix.lower() == ".npz":
         read = read_arrays(file)
     elif start == PARQUET:
         read = read_parquet(file)
@@ -190,7 +190,7 @@ def _read_rows(
         features,
         tokens,
         decimal,
-        {read.index("categorical", column) for column in categorical} - left,
+        {*read.words, *(read.index("categorical", column) for column in categorical)} - left,
         words,
     )
     notes = [f"{len(names) - sum(kept)} rows without a class left out"] * (not all(kept))

@@ -29,6 +29,9 @@ _MARKS = [  # a longer mark first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
+_QUOTED = re.compile(  # a value of ARFF
+    r"""(^|,)[ \t]*(?:'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)")[ \t]*(?=,|\r?$)""", re.MULTILINE
+)
 _NO_TEXT = {b"PK\x03\x04": "a ZIP archive or an Excel workbook", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file"}
 
 
@@ -45,9 +48,9 @@ def read_text(file: Path, *, delimiter: str, header: Header, encoding: str) -> T
         ValueError: If the file is no such text, its lines differ in length, or the header cannot be told from a row.
     """
     text = _decoded(file, contents(file), encoding)
-    skipped, names = 0, None
-    if file.name.removesuffix(".gz").endswith(".arff"):
-        skipped, names, text = _arff(file, text)
+    skipped, names, words = 0, None, frozenset[int]()
+    if file.name.lower().removesuffix(".gz").endswith(".arff"):
+        skipped, names, words, text = _arff(file, text)
         header, delimiter = False, ","
     if delimiter == "auto":
         delimiter = _delimiter(file, text)
@@ -72,7 +75,7 @@ def read_text(file: Path, *, delimiter: str, header: Header, encoding: str) -> T
         columns = [column[1:] for column in columns]
         if not lines:
             raise ValueError(f"{file} has a header and no rows.")
-    return Table(file, list[Column](columns), names, lines)
+    return Table(file, list[Column](columns), names, lines, words)
 
 
 def _decoded(file: Path, content: bytes, encoding: str) -> str:
@@ -101,17 +104,32 @@ def _decoded(file: Path, content: bytes, encoding: str) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _arff(file: Path, text: str) -> tuple[int, list[str], str]:
-    """Lines before the data, the attributes' names, and the data."""
+def _arff(file: Path, text: str) -> tuple[int, list[str], frozenset[int], str]:
+    """Lines before the data, the attributes' names, which of them are nominal with a word, and the data as CSV."""
     mark = re.search(r"^[ \t]*@data\b.*", text, re.IGNORECASE | re.MULTILINE)
     if mark is None:
         raise ValueError(f"{file} has no line @data, as an ARFF file must.")
     head, data = text[: mark.start()], text[mark.end() :]
     if data.lstrip().startswith("{"):
         raise ValueError(f"{file} is a sparse ARFF file, which is not read. Save it as CSV.")
-    names = re.findall(r"^[ \t]*@attribute\s+('[^']*'|\"[^\"]*\"|\S+)", head, re.IGNORECASE | re.MULTILINE)
+    attribute = r"^[ \t]*@attribute\s+('[^']*'|\"[^\"]*\"|[^\s{]+)[ \t]*(\{.*\})?"
+    attributes = re.findall(attribute, head, re.IGNORECASE | re.MULTILINE)
+    listed = [[value.strip(" \t'\"") for value in nominal[1:-1].split(",")] for _, nominal in attributes]
+    words = frozenset(
+        index for index, values in enumerate(listed) if not all(is_number(v, ".") or is_missing(v) for v in values)
+    )
     without_comments = re.sub(r"^[ \t]*%.*", "", data, flags=re.MULTILINE)
-    return head.count("\n"), [name.strip("'\"") for name in names], without_comments
+    return head.count("\n"), [name.strip("'\"") for name, _ in attributes], words, _requoted(without_comments)
+
+
+def _requoted(text: str) -> str:
+    """Values that ARFF has in quotes of either kind, with backslashes inside, as CSV has them."""
+
+    def as_csv(value: re.Match[str]) -> str:
+        inside = re.sub(r"\\(.)", r"\1", value[2] if value[3] is None else value[3])
+        return value[1] + '"' + inside.replace('"', '""') + '"'
+
+    return _QUOTED.sub(as_csv, text)
 
 
 def _delimiter(file: Path, text: str) -> str:
