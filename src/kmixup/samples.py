@@ -96,9 +96,9 @@ def mix_inputs(plan: MixPlan, x: Any, leaves: Mapping[str, Role], *, labels: str
         plan: Who is mixed with whom.
         x: The batch.
         leaves: Rules by name or dotted path, of a leaf or of what holds leaves; the nearest counts, and of these the
-            longest. Others follow from name and type:
-            floating-point and complex leaves are mixed; attention masks are united, lengths take the maximum; integer
-            and bool leaves ``[B]``, numbers and strings stay the sample's own.
+            longest. Others follow from name and type: floating-point and complex leaves are mixed; attention masks are
+            united, lengths take the maximum; integer and bool leaves ``[B]``, numbers and strings stay the sample's
+            own.
         labels: Path of the labels, which are left alone.
 
     Returns:
